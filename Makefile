@@ -1,0 +1,52 @@
+# Needs Python 3.10 or newer and make; all else is installed into .venv from dev.lock.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+TYPED  := runtime generated/durabletask_payloads_walkers codegen tests
+STUBS  := generated/durabletask-stubs
+
+.DEFAULT_GOAL := help
+.PHONY: help setup protos generate check test demo bench clean
+
+help: ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml dev.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.x ...")'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+setup: $(READY) ## Make .venv (every other target does it by itself)
+
+protos: $(READY) ## Import the .proto of the locked durabletask wheel and show what changed
+	$(BIN)/durabletask-payloads-codegen import-proto durabletask.internal.orchestrator_service_pb2 --output protos
+
+generate: $(READY) ## Write generated/ from protos/
+	$(BIN)/durabletask-payloads-codegen generate
+
+check: $(READY) ## Lint, format, types (mypy and pyright, strict) and drift of generated/
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/durabletask-payloads-codegen check
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+test: $(READY) ## Run the tests
+	$(BIN)/pytest
+
+demo: $(READY) ## A 5 MB orchestration: refused by gRPC without us, completed with us
+	$(BIN)/durabletask-payloads demo $(ARGS)
+
+bench: $(READY) ## Measure against the durabletask wheel
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+lock: ## Renew dev.lock from pyproject.toml
+	$(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet uv
+	build/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.10 pyproject.toml --all-extras --group dev --no-header --output-file dev.lock
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,3 @@
+from ._plan import DeexternalizePlan, ExternalizePlan
+
+__all__ = ["DeexternalizePlan", "ExternalizePlan"]

@@ -1,0 +1,44 @@
+"""The errors of this package, one tree. Each is raised `from` its cause where it has one."""
+
+from __future__ import annotations
+
+
+class PayloadError(Exception):
+    """Base of all errors of this package.
+
+    Attributes:
+        permanent: whether trying again can not help. Work items that meet a permanent error are completed
+            as failed; those that meet a transient one are given back to be delivered again.
+    """
+
+    permanent: bool = True
+
+
+class PayloadTooLargeError(PayloadError):
+    """A payload is over `max_stored_payload_bytes`, or a message over what gRPC takes."""
+
+
+class PayloadNotFoundError(PayloadError):
+    """The store has no payload under a token: deleted, or written to another store."""
+
+
+class PayloadAccessDeniedError(PayloadError):
+    """The store refused the credential, or its rights do not suffice."""
+
+
+class PayloadTokenError(PayloadError):
+    """A token is well formed but points to a place that this store may not read."""
+
+
+class PayloadIntegrityError(PayloadError):
+    """A stored body is truncated, is no gzip where it must be, or differs from its checksum."""
+
+
+class PayloadStoreUnavailableError(PayloadError):
+    """The store did not answer, or answered that it can not now. The only transient one."""
+
+    permanent = False
+
+
+class SchemaMismatchError(PayloadError):
+    """A message class has StringValue fields that the generated walkers do not know (`strict=True`)."""

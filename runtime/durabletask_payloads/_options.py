@@ -1,0 +1,39 @@
+"""What every store shares: when a payload goes out, how large it may be, whether it is compressed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_MAX_THRESHOLD = 1024 * 1024
+
+
+@dataclass
+class LargePayloadStorageOptions:
+    """Settings of a payload store, with the names and defaults of the `durabletask` SDK.
+
+    Attributes:
+        threshold_bytes: A payload is externalized when its UTF-8 text is larger than this, in bytes:
+            from 0 to 1 MiB, 256 KiB by default.
+        max_stored_payload_bytes: The largest payload that is stored or read back, in bytes before
+            compression: 10 MiB by default.
+        enable_compression: gzip a payload before it is stored, where that makes it smaller.
+
+    Raises:
+        ValueError: a setting is out of its range; the text names it, its value and the range.
+    """
+
+    threshold_bytes: int = 262_144
+    max_stored_payload_bytes: int = 10 * 1024 * 1024
+    enable_compression: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold_bytes <= _MAX_THRESHOLD:
+            raise ValueError(
+                f"threshold_bytes is {self.threshold_bytes}: it must be from 0 to {_MAX_THRESHOLD} (1 MiB), "
+                "since a payload just under it still has to fit into a gRPC message of 4 MB"
+            )
+        if self.max_stored_payload_bytes < self.threshold_bytes:
+            raise ValueError(
+                f"max_stored_payload_bytes is {self.max_stored_payload_bytes}: it must be at least "
+                f"threshold_bytes, which is {self.threshold_bytes}"
+            )
