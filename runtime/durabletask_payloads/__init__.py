@@ -1,3 +1,55 @@
-from ._plan import DeexternalizePlan, ExternalizePlan
+"""Large payloads of Durable Task orchestrations: moved out of the gRPC messages into a store, and back.
 
-__all__ = ["DeexternalizePlan", "ExternalizePlan"]
+With the `durabletask` SDK, add `durabletask_payloads.interceptors.PayloadInterceptor` to its worker and client. By
+hand, use an `Externalizer`, or the functions of the generated package `durabletask_payloads_walkers`.
+"""
+
+from ._errors import (
+    PayloadAccessDeniedError,
+    PayloadError,
+    PayloadIntegrityError,
+    PayloadNotFoundError,
+    PayloadStoreUnavailableError,
+    PayloadTokenError,
+    PayloadTooLargeError,
+    SchemaMismatchError,
+)
+from ._externalizer import ExternalizedPayload, Externalizer, PayloadStats, Receipt, Transfer
+from ._helpers import (
+    deexternalize_payloads,
+    deexternalize_payloads_async,
+    externalize_payloads,
+    externalize_payloads_async,
+)
+from ._options import LargePayloadStorageOptions
+from ._plan import DeexternalizePlan, ExternalizePlan, PlannedDownload, PlannedUpload
+from ._store import PayloadStore, PayloadStoreLike
+from ._version import __version__
+
+__all__ = [
+    "DeexternalizePlan",
+    "ExternalizePlan",
+    "ExternalizedPayload",
+    "Externalizer",
+    "LargePayloadStorageOptions",
+    "PayloadAccessDeniedError",
+    "PayloadError",
+    "PayloadIntegrityError",
+    "PayloadNotFoundError",
+    "PayloadStats",
+    "PayloadStore",
+    "PayloadStoreLike",
+    "PayloadStoreUnavailableError",
+    "PayloadTokenError",
+    "PayloadTooLargeError",
+    "PlannedDownload",
+    "PlannedUpload",
+    "Receipt",
+    "SchemaMismatchError",
+    "Transfer",
+    "__version__",
+    "deexternalize_payloads",
+    "deexternalize_payloads_async",
+    "externalize_payloads",
+    "externalize_payloads_async",
+]

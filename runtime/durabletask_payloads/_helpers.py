@@ -1,0 +1,42 @@
+"""The four functions of `durabletask.payload.helpers`, with the same names and signatures: a drop-in.
+
+Each call stands alone: it keeps no cache and leaves no thread. Who moves more than one message keeps an
+`Externalizer` instead.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ._externalizer import Externalizer
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from ._store import PayloadStoreLike
+
+
+def externalize_payloads(message: Message, store: PayloadStoreLike, *, instance_id: str | None = None) -> None:
+    """Store the large payloads of `message` and put their tokens in their place: see `Externalizer.externalize`."""
+    with Externalizer(store, cache_bytes=0) as externalizer:
+        externalizer.externalize(message, instance_id=instance_id)
+
+
+def deexternalize_payloads(message: Message, store: PayloadStoreLike) -> None:
+    """Put the payloads in the place of all tokens in `message`: see `Externalizer.deexternalize`."""
+    with Externalizer(store, cache_bytes=0) as externalizer:
+        externalizer.deexternalize(message)
+
+
+async def externalize_payloads_async(
+    message: Message, store: PayloadStoreLike, *, instance_id: str | None = None
+) -> None:
+    """`externalize_payloads` without blocking the event loop."""
+    with Externalizer(store, cache_bytes=0) as externalizer:  # makes no thread in its asynchronous form
+        await externalizer.externalize_async(message, instance_id=instance_id)
+
+
+async def deexternalize_payloads_async(message: Message, store: PayloadStoreLike) -> None:
+    """`deexternalize_payloads` without blocking the event loop."""
+    with Externalizer(store, cache_bytes=0) as externalizer:
+        await externalizer.deexternalize_async(message)
