@@ -1,0 +1,109 @@
+"""A store for tests: payloads in the memory of this process."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+from durabletask_payloads._codec import check_size, checksum, decode, encode
+from durabletask_payloads._errors import PayloadNotFoundError
+from durabletask_payloads._options import LargePayloadStorageOptions
+from durabletask_payloads._store import PayloadStore
+from durabletask_payloads._tokens import (
+    DEFAULT_CONTAINER,
+    TOKEN_PREFIXES,
+    PayloadToken,
+    check_container_name,
+    name_in_container,
+    new_name,
+)
+
+
+class _Stored(NamedTuple):
+    body: bytes
+    sha256: str
+    instance_id: str | None
+
+
+class InMemoryPayloadStore(PayloadStore):
+    """Keeps payloads in memory, as long as it lives: for tests, where client and worker share one.
+
+    `len(store)` is the number of payloads in it. Bodies are encoded, and tokens checked, as in the other stores.
+
+    Args:
+        options: thresholds and compression; the defaults of LargePayloadStorageOptions where None.
+        container_name: the container that its tokens name.
+
+    Raises:
+        ValueError: `container_name` is no container name.
+    """
+
+    def __init__(
+        self, options: LargePayloadStorageOptions | None = None, *, container_name: str = DEFAULT_CONTAINER
+    ) -> None:
+        check_container_name(container_name)
+        self._options = options or LargePayloadStorageOptions()
+        self._container = container_name
+        # One dict operation each: no lock is needed.
+        self._stored: dict[str, _Stored] = {}
+
+    @property
+    def options(self) -> LargePayloadStorageOptions:
+        return self._options
+
+    @property
+    def token_prefixes(self) -> tuple[bytes, ...]:
+        return TOKEN_PREFIXES
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The tokens of all payloads in the store, oldest first."""
+        return tuple(str(PayloadToken(self._container, name)) for name in tuple(self._stored))
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def __bool__(self) -> bool:
+        """True, also while it is empty: a store that is there is not to be taken for none."""
+        return True
+
+    def instance_id(self, token: str) -> str | None:
+        """The instance that `token` was stored for; None if none was given. Raises as `download` does."""
+        return self._find(token).instance_id
+
+    def upload(self, data: bytes, *, instance_id: str | None = None) -> str:
+        check_size(data, self._options)
+        body = encode(data, "if smaller" if self._options.enable_compression else "never")
+        name = new_name()
+        self._stored[name] = _Stored(body, checksum(data), instance_id)
+        return str(PayloadToken(self._container, name))
+
+    async def upload_async(self, data: bytes, *, instance_id: str | None = None) -> str:
+        return await asyncio.to_thread(self.upload, data, instance_id=instance_id)
+
+    def download(self, token: str) -> bytes:
+        stored = self._find(token)
+        return decode(stored.body, token=token, limit=self._options.max_stored_payload_bytes, sha256=stored.sha256)
+
+    async def download_async(self, token: str) -> bytes:
+        return await asyncio.to_thread(self.download, token)
+
+    def is_known_token(self, value: str) -> bool:
+        return PayloadToken.parse(value) is not None
+
+    def delete(self, token: str) -> None:
+        self._stored.pop(name_in_container(token, self._container), None)
+
+    async def delete_async(self, token: str) -> None:
+        self.delete(token)
+
+    def stored_bytes(self, token: str) -> int:
+        return len(self._find(token).body)
+
+    def _find(self, token: str) -> _Stored:
+        stored = self._stored.get(name_in_container(token, self._container))
+        if stored is None:
+            raise PayloadNotFoundError(
+                f"nothing is stored under {token} in this process: it was deleted, or stored by another process"
+            )
+        return stored
