@@ -25,12 +25,15 @@ from ._options import LargePayloadStorageOptions
 from ._plan import DeexternalizePlan, ExternalizePlan, PlannedDownload, PlannedUpload
 from ._store import PayloadStore, PayloadStoreLike
 from ._version import __version__
+from .stores import DirectoryPayloadStore, InMemoryPayloadStore
 
 __all__ = [
     "DeexternalizePlan",
+    "DirectoryPayloadStore",
     "ExternalizePlan",
     "ExternalizedPayload",
     "Externalizer",
+    "InMemoryPayloadStore",
     "LargePayloadStorageOptions",
     "PayloadAccessDeniedError",
     "PayloadError",
