@@ -91,6 +91,7 @@ class Receipt:
     """
 
     __slots__ = ("_delete", "_delete_async", "_fields", "payloads")
+    payloads: tuple[ExternalizedPayload, ...]
 
     def __init__(
         self,
