@@ -1,0 +1,365 @@
+"""Stage 1: what the schema says. Reads a schema in any of its forms and declares its messages in plain data.
+
+All forms end in one raw FileDescriptorProto, so that what follows can not tell them apart; no descriptor pool is
+involved, and neither json_name nor comments matter (but for the one that says where a .proto came from). What the
+generator does not cover is refused here, never skipped.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet
+from google.protobuf.message import DecodeError
+
+from .errors import CodegenError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from google.protobuf.compiler.plugin_pb2 import CodeGeneratorRequest
+
+__all__ = [
+    "IMPORTED_FROM",
+    "STRING_VALUE",
+    "FieldDecl",
+    "FileDecl",
+    "MessageDecl",
+    "OneofDecl",
+    "RpcDecl",
+    "Schema",
+    "compile_protos",
+    "declare",
+    "from_descriptor_set",
+    "from_module",
+    "from_protos",
+    "from_request",
+    "module_file",
+]
+
+STRING_VALUE = "google.protobuf.StringValue"
+
+# Types of other files that a field may have and that hold no StringValue. Any other type is an error: a new
+# wrapper (BytesValue, Any) may hold a payload, and someone has to decide.
+_PLAIN_TYPES = frozenset(
+    f"google.protobuf.{name}"
+    for name in (
+        "BoolValue",
+        "DoubleValue",
+        "Duration",
+        "Empty",
+        "FloatValue",
+        "Int32Value",
+        "Int64Value",
+        "ListValue",
+        "NullValue",
+        "Struct",
+        "Timestamp",
+        "UInt32Value",
+        "UInt64Value",
+        "Value",
+    )
+)
+
+# The comment that `import-proto` writes on top of a .proto.
+IMPORTED_FROM = "Imported from"
+_SYNTAX_PATH = [FileDescriptorProto.SYNTAX_FIELD_NUMBER]
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """A schema as it was read: the one file to generate for, what it imports, and where it came from."""
+
+    file: FileDescriptorProto
+    imports: tuple[FileDescriptorProto, ...]
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class FieldDecl:
+    """A field of a message type or an enum type; scalars are left out.
+
+    Attributes:
+        type_name: the full name of its type; for a map that of its values.
+    """
+
+    name: str
+    type_name: str
+    repeated: bool
+    is_map: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OneofDecl:
+    """A oneof: all of its members in declared order, scalars too."""
+
+    name: str
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MessageDecl:
+    """A message, nested ones too, but no map entry.
+
+    Attributes:
+        full_name: with the package.
+        python_name: how its class is reached in the pb2 module: `Outer.Inner`.
+    """
+
+    full_name: str
+    python_name: str
+    fields: tuple[FieldDecl, ...]
+    oneofs: tuple[OneofDecl, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RpcDecl:
+    """A method of a service."""
+
+    service: str
+    name: str
+    request: str
+    response: str
+    client_streaming: bool
+    server_streaming: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FileDecl:
+    """All that a .proto file declares, as far as a walker can be concerned."""
+
+    name: str
+    source: str
+    messages: tuple[MessageDecl, ...]
+    rpcs: tuple[RpcDecl, ...]
+
+
+def from_protos(root: Path, files: Sequence[Path] = ()) -> Schema:
+    """Read .proto files, all below `root` unless some are named. Imports are looked up in `root`.
+
+    Raises:
+        CodegenError: there is none, one does not compile, or they are not one schema.
+    """
+    found = sorted(root.glob("**/*.proto")) if not files else list(files)
+    if not found:
+        raise CodegenError(f"{root}: there is no .proto file")
+    return _from_set(compile_protos(root, found), str(root))
+
+
+def from_descriptor_set(path: Path) -> Schema:
+    """Read a serialized FileDescriptorSet (`protoc --descriptor_set_out`; its imports may be missing).
+
+    Raises:
+        CodegenError: it can not be read, or is not one schema.
+    """
+    try:
+        files = FileDescriptorSet.FromString(path.read_bytes())
+    except OSError as error:
+        raise CodegenError(f"{path}: can not be read: {error}") from error
+    except DecodeError as error:
+        raise CodegenError(f"{path}: is no serialized FileDescriptorSet") from error
+    return _from_set(files, str(path))
+
+
+def from_module(name: str) -> Schema:
+    """Read the descriptor of an importable pb2 module.
+
+    Raises:
+        CodegenError: it can not be imported, or is no pb2 module.
+    """
+    descriptor = module_file(name)
+    imports: dict[str, FileDescriptorProto] = {}
+
+    def collect(file: FileDescriptor) -> None:
+        for imported in file.dependencies:
+            if imported.name not in imports:
+                imports[imported.name] = FileDescriptorProto.FromString(imported.serialized_pb)
+                collect(imported)
+
+    collect(descriptor)
+    file = FileDescriptorProto.FromString(descriptor.serialized_pb)
+    return Schema(file, tuple(imports.values()), _distribution(name) or file.name)
+
+
+def module_file(name: str) -> FileDescriptor:
+    """The file descriptor of an importable pb2 module.
+
+    Raises:
+        CodegenError: it can not be imported, or is no pb2 module.
+    """
+    try:
+        module = importlib.import_module(name)
+    except Exception as error:  # a module may raise anything while it is imported
+        raise CodegenError(f"module {name} can not be imported: {type(error).__name__}: {error}") from error
+    descriptor: object = getattr(module, "DESCRIPTOR", None)
+    if not isinstance(descriptor, FileDescriptor):
+        raise CodegenError(f"module {name} is no pb2 module: it has no DESCRIPTOR of a .proto file")
+    return descriptor
+
+
+def from_request(request: CodeGeneratorRequest) -> Schema:
+    """Read what protoc hands to a plugin.
+
+    Raises:
+        CodegenError: it is to generate for more than one file.
+    """
+    if len(request.file_to_generate) != 1:
+        raise CodegenError(f"name one .proto file, not {len(request.file_to_generate)}: one schema has one pb2 module")
+    by_name = {file.name: file for file in request.proto_file}
+    return _schema(by_name.pop(request.file_to_generate[0]), by_name.values())
+
+
+def compile_protos(root: Path, files: Iterable[Path]) -> FileDescriptorSet:
+    """Run protoc, with imports and comments in the result.
+
+    Raises:
+        CodegenError: a file does not compile; the text is protoc's first complaint.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder, "set.binpb")
+        command = [sys.executable, "-m", "grpc_tools.protoc", f"--proto_path={root}", f"--descriptor_set_out={output}"]
+        command += ["--include_imports", "--include_source_info", *(str(file) for file in files)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            complaints = [line for line in done.stderr.splitlines() if "warning:" not in line]
+            raise CodegenError(complaints[0] if complaints else f"{root}: protoc failed without a word")
+        return FileDescriptorSet.FromString(output.read_bytes())
+
+
+def declare(schema: Schema) -> FileDecl:
+    """Turn a descriptor into plain declarations.
+
+    Raises:
+        CodegenError: it has something that no walker covers.
+    """
+    file = schema.file
+    package = f"{file.package}." if file.package else ""
+    if file.extension:
+        raise CodegenError(f"{file.name}: field {file.extension[0].name}: extensions are not covered")
+    enums = {f"{package}{name}" for name in _enums(file)}
+    found = dict(_messages(file))
+    known = _PLAIN_TYPES | {STRING_VALUE} | enums | {package + name for name in found}
+    messages = [
+        _message(file.name, package, name, message, known)
+        for name, message in found.items()
+        if not message.options.map_entry
+    ]
+    rpcs = [
+        RpcDecl(
+            service=f"{package}{service.name}",
+            name=method.name,
+            request=method.input_type.lstrip("."),
+            response=method.output_type.lstrip("."),
+            client_streaming=method.client_streaming,
+            server_streaming=method.server_streaming,
+        )
+        for service in file.service
+        for method in service.method
+    ]
+    return FileDecl(file.name, schema.source, tuple(messages), tuple(rpcs))
+
+
+def _from_set(files: FileDescriptorSet, what: str) -> Schema:
+    """The one file that nothing else in the set imports."""
+    imported = {name for file in files.file for name in file.dependency}
+    roots = [file for file in files.file if file.name not in imported]
+    if len(roots) != 1:
+        names = ", ".join(file.name for file in roots) or "none"
+        raise CodegenError(f"{what}: there must be one .proto file that no other imports, there are: {names}")
+    return _schema(roots[0], [file for file in files.file if file is not roots[0]])
+
+
+def _schema(file: FileDescriptorProto, imports: Iterable[FileDescriptorProto]) -> Schema:
+    return Schema(_bare(file), tuple(_bare(imported) for imported in imports), _imported_from(file) or file.name)
+
+
+def _bare(file: FileDescriptorProto) -> FileDescriptorProto:
+    """A copy without what not all forms of a schema have."""
+    bare = FileDescriptorProto()
+    bare.CopyFrom(file)
+    bare.ClearField("source_code_info")
+    for _, message in _messages(bare):
+        for field in message.field:
+            field.ClearField("json_name")
+    return bare
+
+
+def _imported_from(file: FileDescriptorProto) -> str | None:
+    for location in file.source_code_info.location:
+        if list(location.path) == _SYNTAX_PATH:
+            comments = [*location.leading_detached_comments, location.leading_comments]
+            match = re.match(rf"\s*{IMPORTED_FROM} (\S+ \S+) ", comments[0])
+            return match[1] if match else None
+    return None
+
+
+def _distribution(module: str) -> str | None:
+    """Name and version of the distribution that a module came in; an editable install does not tell."""
+    path = f"{module.replace('.', '/')}.py"
+    for name in metadata.packages_distributions().get(module.partition(".")[0], ()):
+        distribution = metadata.distribution(name)
+        if any(file.as_posix() == path for file in distribution.files or ()):
+            return f"{name} {distribution.version}"
+    return None
+
+
+def _messages(file: FileDescriptorProto) -> Iterator[tuple[str, DescriptorProto]]:
+    """All messages with their names below the package, a nested one after the one it is in."""
+
+    def below(prefix: str, messages: Iterable[DescriptorProto]) -> Iterator[tuple[str, DescriptorProto]]:
+        for message in messages:
+            yield prefix + message.name, message
+            yield from below(f"{prefix}{message.name}.", message.nested_type)
+
+    yield from below("", file.message_type)
+
+
+def _enums(file: FileDescriptorProto) -> Iterator[str]:
+    yield from (enum.name for enum in file.enum_type)
+    for name, message in _messages(file):
+        yield from (f"{name}.{enum.name}" for enum in message.enum_type)
+
+
+def _message(file: str, package: str, name: str, message: DescriptorProto, known: frozenset[str]) -> MessageDecl:
+    where = f"{file}: message {package}{name}"
+    if message.extension_range or message.extension:
+        raise CodegenError(f"{where}: extensions are not covered")
+    entries = {f".{package}{name}.{nested.name}": nested for nested in message.nested_type if nested.options.map_entry}
+    fields: list[FieldDecl] = []
+    for field in message.field:
+        if field.type == FieldDescriptorProto.TYPE_GROUP:
+            raise CodegenError(f"{where}, field {field.name}: groups are not covered")
+        if decl := _field(field, entries):
+            if decl.type_name not in known:
+                raise CodegenError(
+                    f"{where}, field {field.name}: {decl.type_name} is from another file and not known to the "
+                    "generator: it may hold payloads"
+                )
+            if decl.is_map and decl.type_name == STRING_VALUE:
+                raise CodegenError(f"{where}, field {field.name}: a map of StringValue is not covered")
+            fields.append(decl)
+    members: dict[int, list[str]] = {}
+    for field in message.field:
+        if field.HasField("oneof_index") and not field.proto3_optional:
+            members.setdefault(field.oneof_index, []).append(field.name)
+    oneofs = [OneofDecl(message.oneof_decl[index].name, tuple(names)) for index, names in sorted(members.items())]
+    return MessageDecl(package + name, name, tuple(fields), tuple(oneofs))
+
+
+def _field(field: FieldDescriptorProto, entries: Mapping[str, DescriptorProto]) -> FieldDecl | None:
+    """The declaration of a field, None for a scalar."""
+    repeated = field.label == FieldDescriptorProto.LABEL_REPEATED
+    entry = entries.get(field.type_name)
+    value = entry.field[1] if entry else field  # a map entry has two fields, key and value
+    if not value.type_name:
+        return None
+    return FieldDecl(field.name, value.type_name.lstrip("."), repeated, is_map=entry is not None)

@@ -1,0 +1,226 @@
+"""Stage 2: what to generate. Plain frozen data, decided completely before anything is rendered.
+
+Invariants of a `Model`:
+- `messages` are exactly those that reach a payload or a diagnostic field, in the order of the .proto file, each with
+  a function name of its own; a `Branch` leads to one of them only.
+- `parts` are in declared order, a oneof in the place of its first member; they leave out whatever leads to no payload.
+- `fields` classifies every StringValue field of the file, in its order.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from .descriptors import STRING_VALUE
+from .errors import CodegenError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from .descriptors import FieldDecl, FileDecl, MessageDecl, OneofDecl
+    from .policy import FieldKind, Policy
+
+__all__ = ["Branch", "Leaf", "LeafKind", "Message", "Model", "Oneof", "Part", "Rpc", "build"]
+
+LeafKind: TypeAlias = Literal["payload", "diagnostic"]
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A StringValue field that may move to a store. `key` is `Message.field`."""
+
+    name: str
+    key: str
+    kind: LeafKind
+    repeated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A field that holds a message with payloads."""
+
+    name: str
+    target: str
+    function: str
+    repeated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Oneof:
+    """A oneof of which some member leads to a payload; `silent` are the others."""
+
+    name: str
+    parts: tuple[Leaf | Branch, ...]
+    silent: tuple[str, ...]
+
+
+Part: TypeAlias = Leaf | Branch | Oneof
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message with payloads, and so a pair of functions.
+
+    Attributes:
+        full_name: with the package.
+        python_name: how its class is reached in the pb2 module.
+        function: what follows `externalize_` and `deexternalize_` in the names of its functions.
+        fan_out: whether it reaches a payload through a repeated field, so that it can hold very many.
+    """
+
+    full_name: str
+    python_name: str
+    function: str
+    parts: tuple[Part, ...]
+    fan_out: bool
+
+    @property
+    def fields(self) -> tuple[Leaf | Branch, ...]:
+        """All fields that lead to payloads, those in oneofs too."""
+        return tuple(field for part in self.parts for field in (part.parts if isinstance(part, Oneof) else (part,)))
+
+
+@dataclass(frozen=True, slots=True)
+class Rpc:
+    """A method: the messages that go out and come back, by full name, with payloads or without."""
+
+    name: str
+    request: str
+    response: str
+    request_streams: bool
+    response_streams: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """All that the templates need.
+
+    Attributes:
+        file: the .proto file.
+        messages: by full name.
+        source: what it came from, as `durabletask 1.12.0`; the file's own name where nothing is known.
+        known: the full names of all messages that the file declares.
+    """
+
+    file: str
+    source: str
+    messages: Mapping[str, Message]
+    known: tuple[str, ...]
+    fields: Mapping[str, FieldKind]
+    rpcs: tuple[Rpc, ...]
+
+
+def build(decl: FileDecl, policy: Policy) -> Model:
+    """Decide what to generate for `decl`.
+
+    Raises:
+        CodegenError: the policy does not fit it, or a name can not be used in Python.
+    """
+    strings = [
+        f"{message.full_name}.{field.name}"
+        for message in decl.messages
+        for field in message.fields
+        if field.type_name == STRING_VALUE
+    ]
+    policy.check(strings)
+    fields: dict[str, FieldKind] = {key: policy.kinds[key] for key in strings}
+
+    def is_leaf(message: MessageDecl, field: FieldDecl) -> bool:
+        return field.type_name == STRING_VALUE and fields[f"{message.full_name}.{field.name}"] != "metadata"
+
+    # Both grow until nothing is added: a guess for messages in progress goes wrong where messages contain each other.
+    bearing = _fixpoint(
+        decl.messages, lambda message, field, so_far: is_leaf(message, field) or field.type_name in so_far
+    )
+    fan_out = _fixpoint(
+        decl.messages,
+        lambda message, field, so_far: (
+            (field.repeated and (is_leaf(message, field) or field.type_name in bearing)) or field.type_name in so_far
+        ),
+    )
+    functions = {message.full_name: _snake(message.python_name) for message in decl.messages}
+    messages: dict[str, Message] = {}
+    for message in decl.messages:
+        if message.full_name not in bearing:
+            continue
+        parts: dict[str, Leaf | Branch] = {}
+        for field in message.fields:
+            kind = fields.get(f"{message.full_name}.{field.name}", "metadata")
+            if kind != "metadata":
+                parts[field.name] = Leaf(field.name, f"{message.full_name}.{field.name}", kind, field.repeated)
+            elif field.type_name in bearing:
+                target = field.type_name
+                parts[field.name] = Branch(field.name, target, functions[target], field.repeated)
+            if field.name in parts:
+                _check_field(decl.name, message, field)
+        messages[message.full_name] = Message(
+            full_name=message.full_name,
+            python_name=message.python_name,
+            function=functions[message.full_name],
+            parts=_group(parts, message.oneofs),
+            fan_out=message.full_name in fan_out,
+        )
+    _check_names(decl.name, messages.values())
+    rpcs = [
+        Rpc(f"{rpc.service}/{rpc.name}", rpc.request, rpc.response, rpc.client_streaming, rpc.server_streaming)
+        for rpc in decl.rpcs
+    ]
+    known = tuple(message.full_name for message in decl.messages)
+    return Model(decl.name, decl.source, messages, known, fields, tuple(rpcs))
+
+
+def _fixpoint(
+    messages: Iterable[MessageDecl], reaches: Callable[[MessageDecl, FieldDecl, set[str]], bool]
+) -> frozenset[str]:
+    """The messages with a field that `reaches`, which may depend on the messages found so far."""
+    found: set[str] = set()
+    while True:
+        before = len(found)
+        for message in messages:
+            if any(reaches(message, field, found) for field in message.fields):
+                found.add(message.full_name)
+        if len(found) == before:
+            return frozenset(found)
+
+
+def _group(parts: Mapping[str, Leaf | Branch], oneofs: Iterable[OneofDecl]) -> tuple[Part, ...]:
+    """Put the members of each oneof together, in the place of the first."""
+    home = {member: oneof for oneof in oneofs for member in oneof.members}
+    grouped: dict[str, Part] = {}
+    for name, part in parts.items():
+        oneof = home.get(name)
+        if oneof is None:
+            grouped[name] = part
+        elif oneof.name not in grouped:
+            members = tuple(parts[member] for member in oneof.members if member in parts)
+            silent = tuple(member for member in oneof.members if member not in parts)
+            grouped[oneof.name] = Oneof(oneof.name, members, silent)
+    return tuple(grouped.values())
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name.replace(".", "_")).lower()
+
+
+def _check_field(file: str, message: MessageDecl, field: FieldDecl) -> None:
+    where = f"{file}: message {message.full_name}, field {field.name}"
+    if field.is_map:
+        raise CodegenError(f"{where}: a map of messages with payloads is not covered")
+    if keyword.iskeyword(field.name):
+        raise CodegenError(f"{where}: is a Python keyword, so no walker can name it")
+
+
+def _check_names(file: str, messages: Iterable[Message]) -> None:
+    owners: dict[str, str] = {}
+    for message in messages:
+        if any(keyword.iskeyword(name) for name in message.python_name.split(".")):
+            raise CodegenError(f"{file}: message {message.full_name}: is a Python keyword, so no walker can name it")
+        owner = owners.setdefault(message.function, message.full_name)
+        if owner != message.full_name:
+            raise CodegenError(
+                f"{file}: messages {owner} and {message.full_name}: both would get the function "
+                f"externalize_{message.function}"
+            )

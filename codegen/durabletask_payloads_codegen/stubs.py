@@ -1,0 +1,67 @@
+"""The stubs of mypy-protobuf and mypy-grpc, in which HasField and WhichOneof know the names of fields."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from google.protobuf.compiler.plugin_pb2 import CodeGeneratorRequest, CodeGeneratorResponse
+from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+
+from .errors import CodegenError
+
+if TYPE_CHECKING:
+    from .descriptors import Schema
+
+__all__ = ["generate_stubs"]
+
+
+def generate_stubs(schema: Schema) -> dict[str, str]:
+    """A partial stub package (PEP 561): its files by path. `a/b.proto` gives the package `a-stubs`.
+
+    Raises:
+        CodegenError: the plugin refuses the schema.
+    """
+    request = CodeGeneratorRequest(file_to_generate=[schema.file.name], parameter="quiet")
+    # Always those of the installed protobuf, so that the form of the input makes no difference.
+    imports = {file.name: file for file in schema.imports if not file.name.startswith("google/protobuf/")}
+    for file in [*imports.values(), schema.file]:
+        for name in file.dependency:
+            if name not in imports:
+                imports[name] = _well_known(name)
+    request.proto_file.extend([*imports.values(), schema.file])
+    files: dict[str, str] = {}
+    for entry in ("main", "grpc"):
+        for path, text in _run(entry, request).items():
+            folder, _, rest = path.partition("/")
+            package = f"{folder.removesuffix('.pyi')}-stubs"
+            files[f"{package}/{rest or '__init__.pyi'}"] = text
+            files[f"{package}/py.typed"] = "partial\n"
+    return files
+
+
+def _well_known(name: str) -> FileDescriptorProto:
+    try:
+        module = importlib.import_module(f"{name.removesuffix('.proto').replace('/', '.')}_pb2")
+    except ImportError as error:
+        raise CodegenError(f"{name}: is imported, but missing in the input") from error
+    descriptor: object = getattr(module, "DESCRIPTOR", None)
+    if not isinstance(descriptor, FileDescriptor):
+        raise CodegenError(f"{name}: is imported, but missing in the input")
+    return FileDescriptorProto.FromString(descriptor.serialized_pb)
+
+
+def _run(entry: str, request: CodeGeneratorRequest) -> dict[str, str]:
+    """Speak the protocol of protoc's plugins, which is the stable interface of mypy-protobuf."""
+    command = [sys.executable, "-c", f"from mypy_protobuf.main import {entry}; {entry}()"]
+    done = subprocess.run(command, input=request.SerializeToString(), capture_output=True, check=False)
+    if done.returncode:
+        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        raise CodegenError(f"{request.file_to_generate[0]}: mypy-protobuf failed: {''.join(last)}")
+    response = CodeGeneratorResponse.FromString(done.stdout)
+    if response.error:
+        raise CodegenError(f"{request.file_to_generate[0]}: mypy-protobuf: {response.error}")
+    return {file.name: file.content for file in response.file}
