@@ -22,7 +22,6 @@ from .interceptors import PayloadInterceptor
 
 try:
     from durabletask import client, entities, task, worker
-    from durabletask.grpc_options import GrpcChannelOptions
     from durabletask.testing import InMemoryOrchestrationBackend
     from rich.console import Console
     from rich.table import Table
@@ -41,7 +40,9 @@ _TIMEOUT_SECONDS = 60
 
 # What comes back to a worker is the whole history. Its large payloads are tokens, but many small ones add up, and
 # gRPC takes no more than 4 MB unless it is told so.
-CHANNEL_OPTIONS = GrpcChannelOptions(max_receive_message_length=64 * 1024 * 1024)
+_RECEIVE_LIMIT = 64 * 1024 * 1024
+
+_SDK = {"worker": worker.TaskHubGrpcWorker, "client": client.TaskHubGrpcClient}
 
 
 class Order(TypedDict):
@@ -167,16 +168,10 @@ def _with(address: str, orders: list[Order], externalizer: Externalizer, console
     started = time.perf_counter()
     with (
         worker.TaskHubGrpcWorker(
-            host_address=address,
-            interceptors=[interceptor],
-            channel_options=CHANNEL_OPTIONS,
-            **_quiet("worker"),
+            host_address=address, interceptors=[interceptor], **_channel("worker"), **_quiet("worker")
         ) as hub_worker,
         client.TaskHubGrpcClient(
-            host_address=address,
-            interceptors=[interceptor],
-            channel_options=CHANNEL_OPTIONS,
-            **_quiet("client"),
+            host_address=address, interceptors=[interceptor], **_channel("client"), **_quiet("client")
         ) as hub,
     ):
         hub_worker.add_orchestrator(settle)
@@ -234,9 +229,17 @@ def _backend() -> Generator[str]:
 
 def _quiet(role: str) -> dict[str, Any]:
     """The argument that keeps the SDK's log off the console: `logger` where it takes one, else a log handler."""
-    of = {"worker": worker.TaskHubGrpcWorker, "client": client.TaskHubGrpcClient}[role]
-    if "logger" not in inspect.signature(of).parameters:
+    if "logger" not in inspect.signature(_SDK[role]).parameters:
         return {"log_handler": logging.NullHandler()}
     logger = logging.Logger(f"durabletask-payloads-demo-{role}")
     logger.addHandler(logging.NullHandler())
     return {"logger": logger}
+
+
+def _channel(role: str) -> dict[str, Any]:
+    """The argument that raises the receive limit, where the SDK has it (from 1.5)."""
+    if "channel_options" not in inspect.signature(_SDK[role]).parameters:
+        return {}
+    from durabletask.grpc_options import GrpcChannelOptions
+
+    return {"channel_options": GrpcChannelOptions(max_receive_message_length=_RECEIVE_LIMIT)}
