@@ -1,0 +1,26 @@
+"""An Azurite for the tests: one process for a whole test run, a container for each test."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+from durabletask_payloads._azurite import Azurite
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[Azurite]:
+    """A running Azurite, in memory, that all tests of this run share: use a container of your own."""
+    with Azurite() as server:
+        yield server
+
+
+@pytest.fixture
+def container() -> str:
+    """A container name that no other test uses. The container does not exist yet."""
+    return f"test-{uuid.uuid4().hex}"

@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from tests.azurite import azurite, container
+
+__all__ = ["azurite", "container"]
