@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from ._version import GENERATOR_VERSION
 from .errors import CodegenError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
@@ -88,30 +89,41 @@ def _import_proto(options: argparse.Namespace) -> int:
     module: str = options.module
     root: Path | None = options.output
     schema = descriptors.from_module(module)
+    own = [file for file in schema.imports if not file.name.startswith("google/protobuf/")]
     comment = f"{descriptors.IMPORTED_FROM} {schema.source} by {_PROGRAM} import-proto.\nDO NOT EDIT: run make protos"
-    text = proto_text.print_proto(schema.file, comment)
+    texts = {file.name: proto_text.print_proto(file, comment) for file in (*own, schema.file)}
+    _prove(schema, texts)
     if root is None:
-        print(text, end="")
+        print(texts[schema.file.name], end="")
         return 0
-    name = schema.file.name
-    before = _compiled(root, name)
-    write.write(root, {name: text})
-    if isinstance(before, str):
-        print(before)
-    else:
-        for line in proto_text.differences(before, schema.file) or ["no change"]:
-            print(f"{root / name}: {line}")
+    before = {file.name: _compiled(root, file.name) for file in (*own, schema.file)}
+    write.write(root, texts)
+    for file in (*own, schema.file):
+        old = before[file.name]
+        lines = [old] if isinstance(old, str) else proto_text.differences(old, file) or ["no change"]
+        print("\n".join(f"{root / file.name}: {line}" for line in lines))
     return 0
+
+
+def _prove(schema: descriptors.Schema, texts: Mapping[str, str]) -> None:
+    """Compile what was printed and compare: a text that means something else must not be written."""
+    with tempfile.TemporaryDirectory() as folder:
+        write.write(Path(folder), texts)
+        again = descriptors.compile_protos(Path(folder), [Path(folder, schema.file.name)])
+    originals = {file.name: file for file in (*schema.imports, schema.file)}
+    for file in again.file:
+        if file.name in texts and descriptors.bare(file) != originals[file.name]:
+            raise CodegenError(f"{file.name}: has something that can not be printed: compiled again, it differs")
 
 
 def _compiled(root: Path, name: str) -> FileDescriptorProto | str:
     """What stands at `name` now, or why there is nothing to compare with."""
     if not (root / name).exists():
-        return f"{root / name}: new"
+        return "new"
     try:
         files = descriptors.compile_protos(root, [root / name])
     except CodegenError as error:
-        return f"{root / name}: replaced; what stood there did not compile: {error}"
+        return f"replaced; what stood there did not compile: {error}"
     return next(file for file in files.file if file.name == name)
 
 

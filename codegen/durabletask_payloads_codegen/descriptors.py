@@ -37,6 +37,7 @@ __all__ = [
     "OneofDecl",
     "RpcDecl",
     "Schema",
+    "bare",
     "compile_protos",
     "declare",
     "from_descriptor_set",
@@ -164,7 +165,7 @@ def from_descriptor_set(path: Path) -> Schema:
     try:
         files = FileDescriptorSet.FromString(path.read_bytes())
     except OSError as error:
-        raise CodegenError(f"{path}: can not be read: {error}") from error
+        raise CodegenError(f"{path}: can not be read: {error.strerror}") from error
     except DecodeError as error:
         raise CodegenError(f"{path}: is no serialized FileDescriptorSet") from error
     return _from_set(files, str(path))
@@ -268,6 +269,17 @@ def declare(schema: Schema) -> FileDecl:
     return FileDecl(file.name, schema.source, tuple(messages), tuple(rpcs))
 
 
+def bare(file: FileDescriptorProto) -> FileDescriptorProto:
+    """A copy without what not all forms of a schema have."""
+    copy = FileDescriptorProto()
+    copy.CopyFrom(file)
+    copy.ClearField("source_code_info")
+    for _, message in _messages(copy):
+        for field in message.field:
+            field.ClearField("json_name")
+    return copy
+
+
 def _from_set(files: FileDescriptorSet, what: str) -> Schema:
     """The one file that nothing else in the set imports."""
     imported = {name for file in files.file for name in file.dependency}
@@ -279,18 +291,7 @@ def _from_set(files: FileDescriptorSet, what: str) -> Schema:
 
 
 def _schema(file: FileDescriptorProto, imports: Iterable[FileDescriptorProto]) -> Schema:
-    return Schema(_bare(file), tuple(_bare(imported) for imported in imports), _imported_from(file) or file.name)
-
-
-def _bare(file: FileDescriptorProto) -> FileDescriptorProto:
-    """A copy without what not all forms of a schema have."""
-    bare = FileDescriptorProto()
-    bare.CopyFrom(file)
-    bare.ClearField("source_code_info")
-    for _, message in _messages(bare):
-        for field in message.field:
-            field.ClearField("json_name")
-    return bare
+    return Schema(bare(file), tuple(bare(imported) for imported in imports), _imported_from(file) or file.name)
 
 
 def _imported_from(file: FileDescriptorProto) -> str | None:

@@ -55,9 +55,9 @@ def load_policy(path: Path) -> Policy:
     try:
         # A table's values may be anything; each is checked below.
         tables: dict[str, object] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise CodegenError(f"{path}: can not be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except OSError as error:
+        raise CodegenError(f"{path}: can not be read: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise CodegenError(f"{path}: malformed TOML: {error}") from error
     kinds: dict[str, FieldKind] = {}
     for message, table in tables.items():

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 from google.protobuf.compiler.plugin_pb2 import CodeGeneratorRequest, CodeGeneratorResponse
-from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
+from .descriptors import module_file
 from .errors import CodegenError
 
 if TYPE_CHECKING:
@@ -45,12 +44,9 @@ def generate_stubs(schema: Schema) -> dict[str, str]:
 
 def _well_known(name: str) -> FileDescriptorProto:
     try:
-        module = importlib.import_module(f"{name.removesuffix('.proto').replace('/', '.')}_pb2")
-    except ImportError as error:
+        descriptor = module_file(f"{name.removesuffix('.proto').replace('/', '.')}_pb2")
+    except CodegenError as error:
         raise CodegenError(f"{name}: is imported, but missing in the input") from error
-    descriptor: object = getattr(module, "DESCRIPTOR", None)
-    if not isinstance(descriptor, FileDescriptor):
-        raise CodegenError(f"{name}: is imported, but missing in the input")
     return FileDescriptorProto.FromString(descriptor.serialized_pb)
 
 

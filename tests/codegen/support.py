@@ -1,0 +1,55 @@
+"""Small schemas, given in the tests themselves."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from durabletask_payloads_codegen import descriptors, model, policy, render
+
+if TYPE_CHECKING:
+    from durabletask_payloads_codegen.descriptors import Schema
+    from durabletask_payloads_codegen.model import Model
+    from durabletask_payloads_codegen.policy import FieldKind
+
+ROOT = Path(__file__).parents[2]
+PROTOS = ROOT / "protos"
+POLICY = PROTOS / "payload_fields.toml"
+PB2_MODULE = "durabletask.internal.orchestrator_service_pb2"
+WRAPPERS = 'import "google/protobuf/wrappers.proto";'
+
+
+def dedent(text: str) -> str:
+    return textwrap.dedent(text).lstrip("\n")
+
+
+def write_proto(folder: Path, text: str, name: str = "test.proto") -> Path:
+    """Write a proto3 file that may use the well-known wrappers."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'syntax = "proto3";\n{WRAPPERS}\n{dedent(text)}')
+    return path
+
+
+def compiled(folder: Path, text: str) -> Schema:
+    write_proto(folder, text)
+    return descriptors.from_protos(folder)
+
+
+def modelled(folder: Path, text: str, **kinds: FieldKind) -> Model:
+    """The model of a schema; `kinds` classifies by field name, all else is a payload."""
+    decl = descriptors.declare(compiled(folder, text))
+    fields = [
+        (f"{message.full_name}.{field.name}", field.name)
+        for message in decl.messages
+        for field in message.fields
+        if field.type_name == descriptors.STRING_VALUE
+    ]
+    return model.build(decl, policy.Policy("policy.toml", {key: kinds.get(name, "payload") for key, name in fields}))
+
+
+def functions(built: Model, module: str) -> str:
+    """The functions of one generated module, without header and imports."""
+    text = render.render_walkers(built, "test_pb2")[f"{render.WALKERS_PACKAGE}/{module}.py"]
+    return text[text.index("def ") :]

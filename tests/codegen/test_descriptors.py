@@ -1,0 +1,181 @@
+"""The forms in which a schema comes in: all give the same, and what is no schema is refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from durabletask.internal import orchestrator_service_pb2 as pb
+from google.protobuf.compiler.plugin_pb2 import CodeGeneratorRequest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+from tests.codegen.support import PB2_MODULE, POLICY, PROTOS, compiled, write_proto
+
+from durabletask_payloads_codegen import descriptors, model, policy, proto_text, render, stubs
+from durabletask_payloads_codegen.descriptors import declare, from_descriptor_set, from_module, from_protos
+from durabletask_payloads_codegen.errors import CodegenError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from durabletask_payloads_codegen.descriptors import Schema
+
+
+def generated(schema: Schema) -> dict[str, str]:
+    built = model.build(declare(schema), policy.load_policy(POLICY))
+    return {
+        **render.render_walkers(built, PB2_MODULE),
+        **stubs.generate_stubs(schema),
+        "report": render.render_markdown(built),
+    }
+
+
+def test_all_forms_of_input_give_the_same(tmp_path: Path) -> None:
+    files = descriptors.compile_protos(PROTOS, [PROTOS / pb.DESCRIPTOR.name])
+    whole = tmp_path / "whole.binpb"
+    whole.write_bytes(files.SerializeToString())
+    without_imports = tmp_path / "without_imports.binpb"
+    without_imports.write_bytes(FileDescriptorSet(file=[files.file[-1]]).SerializeToString())
+    request = CodeGeneratorRequest(file_to_generate=[pb.DESCRIPTOR.name], proto_file=files.file)
+
+    expected = generated(from_protos(PROTOS))
+    assert "durabletask_payloads_walkers/externalize.py" in expected
+    assert "durabletask-stubs/internal/orchestrator_service_pb2.pyi" in expected
+    assert generated(from_descriptor_set(whole)) == expected
+    assert generated(from_descriptor_set(without_imports)) == expected
+    assert generated(from_module(pb.__name__)) == expected
+    assert generated(descriptors.from_request(request)) == expected
+
+
+def test_the_source_is_the_files_name_where_nothing_else_is_known(tmp_path: Path) -> None:
+    plain = tmp_path / "plain.binpb"
+    plain.write_bytes(FileDescriptorSet(file=[from_protos(PROTOS).file]).SerializeToString())
+    assert from_descriptor_set(plain).source == pb.DESCRIPTOR.name
+    assert from_protos(PROTOS).source == from_module(pb.__name__).source == "durabletask 1.12.0"
+    # A module that no distribution owns up to, and a comment that says something else.
+    assert from_module("google.protobuf.compiler.plugin_pb2").source.startswith("protobuf ")
+    (tmp_path / "noted.proto").write_text('// Imported by hand from 3 sources.\n\nsyntax = "proto3";\nmessage M {}\n')
+    assert from_protos(tmp_path).source == "noted.proto"
+
+
+def test_a_module_with_imports_of_its_own_brings_them_along() -> None:
+    schema = from_module("google.protobuf.compiler.plugin_pb2")
+    assert [file.name for file in schema.imports] == ["google/protobuf/descriptor.proto"]
+
+
+def test_the_file_that_no_other_imports_is_the_one(tmp_path: Path) -> None:
+    write_proto(tmp_path, "message Common { string x = 1; }", "a/common.proto")
+    write_proto(tmp_path, 'import "a/common.proto"; message M { google.protobuf.StringValue x = 1; }', "b.proto")
+    assert declare(from_protos(tmp_path)).messages[0].full_name == "M"
+
+
+def test_two_schemas_are_refused(tmp_path: Path) -> None:
+    write_proto(tmp_path, "message A { string x = 1; }", "a.proto")
+    write_proto(tmp_path, "message B { string x = 1; }", "b.proto")
+    with pytest.raises(CodegenError) as raised:
+        from_protos(tmp_path)
+    assert str(raised.value) == (
+        f"{tmp_path}: there must be one .proto file that no other imports, there are: a.proto, b.proto"
+    )
+    assert from_protos(tmp_path, [tmp_path / "b.proto"]).file.name == "b.proto"
+
+
+def test_a_field_of_a_type_from_another_file_is_refused(tmp_path: Path) -> None:
+    write_proto(tmp_path, "message Common { google.protobuf.StringValue x = 1; }", "a/common.proto")
+    write_proto(tmp_path, 'import "a/common.proto"; message M { Common common = 1; }', "b.proto")
+    with pytest.raises(CodegenError, match=r"^b\.proto: message M, field common: Common is from another file"):
+        declare(from_protos(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (
+            "message M { optional group Part = 1 { optional string x = 1; } }",
+            "old.proto: message M, field part: groups are not covered",
+        ),
+        ("message M { extensions 100 to 199; }", "old.proto: message M: extensions are not covered"),
+        (
+            "message M { extensions 100 to 199; } extend M { optional string more = 100; }",
+            "old.proto: field more: extensions are not covered",
+        ),
+    ],
+)
+def test_what_only_proto2_has_is_refused(tmp_path: Path, text: str, error: str) -> None:
+    (tmp_path / "old.proto").write_text(f'syntax = "proto2";\n{text}')
+    with pytest.raises(CodegenError) as raised:
+        declare(from_protos(tmp_path))
+    assert str(raised.value) == error
+    with pytest.raises(CodegenError, match=r"^old\.proto: only proto3 can be printed, not proto2$"):
+        proto_text.print_proto(from_protos(tmp_path).file, "")
+
+
+def test_enums_and_well_known_types_are_no_payloads(tmp_path: Path) -> None:
+    schema = compiled(
+        tmp_path,
+        """
+        import "google/protobuf/struct.proto";
+        enum Color { RED = 0; }
+        message M {
+          enum Size { SMALL = 0; }
+          Color color = 1;
+          Size size = 2;
+          map<string, Size> sizes = 3;
+          google.protobuf.Value value = 4;
+          google.protobuf.Int32Value number = 5;
+        }
+        """,
+    )
+    (message,) = declare(schema).messages
+    assert [(field.name, field.type_name, field.is_map) for field in message.fields] == [
+        ("color", "Color", False),
+        ("size", "M.Size", False),
+        ("sizes", "M.Size", True),
+        ("value", "google.protobuf.Value", False),
+        ("number", "google.protobuf.Int32Value", False),
+    ]
+
+
+def test_bad_input(tmp_path: Path) -> None:
+    def error_of(read: object, *arguments: object) -> str:
+        assert callable(read)
+        with pytest.raises(CodegenError) as raised:
+            read(*arguments)
+        return str(raised.value)
+
+    assert error_of(from_protos, tmp_path) == f"{tmp_path}: there is no .proto file"
+    write_proto(tmp_path, "message M {\n  string x = ;\n}", "bad.proto")
+    assert error_of(from_protos, tmp_path) == f"{tmp_path}/bad.proto:4:14: Expected field number."
+    path = tmp_path / "set.binpb"
+    assert error_of(from_descriptor_set, path) == f"{path}: can not be read: No such file or directory"
+    path.write_bytes(b"\xff\xff")
+    assert error_of(from_descriptor_set, path) == f"{path}: is no serialized FileDescriptorSet"
+    path.write_bytes(b"")
+    assert error_of(from_descriptor_set, path) == (
+        f"{path}: there must be one .proto file that no other imports, there are: none"
+    )
+    assert error_of(from_module, "json") == "module json is no pb2 module: it has no DESCRIPTOR of a .proto file"
+    assert error_of(from_module, "no.such_pb2") == (
+        "module no.such_pb2 can not be imported: ModuleNotFoundError: No module named 'no'"
+    )
+    two = CodeGeneratorRequest(file_to_generate=["a.proto", "b.proto"])
+    assert error_of(descriptors.from_request, two) == "name one .proto file, not 2: one schema has one pb2 module"
+
+
+def test_a_missing_import_is_named(tmp_path: Path) -> None:
+    file = FileDescriptorProto(name="a.proto", syntax="proto3", dependency=["other/b.proto"])
+    path = tmp_path / "set.binpb"
+    path.write_bytes(FileDescriptorSet(file=[file]).SerializeToString())
+    with pytest.raises(CodegenError, match=r"^other/b\.proto: is imported, but missing in the input$"):
+        stubs.generate_stubs(from_descriptor_set(path))
+
+
+def test_stubs_of_a_file_without_a_folder(tmp_path: Path) -> None:
+    files = stubs.generate_stubs(compiled(tmp_path, "message M { google.protobuf.StringValue x = 1; }"))
+    assert set(files) == {
+        "test_pb2-stubs/__init__.pyi",
+        "test_pb2-stubs/py.typed",
+        "test_pb2_grpc-stubs/__init__.pyi",
+        "test_pb2_grpc-stubs/py.typed",
+    }
+    assert files["test_pb2-stubs/py.typed"] == "partial\n"
+    assert "HasField" in files["test_pb2-stubs/__init__.pyi"]

@@ -1,0 +1,229 @@
+"""What is generated for small schemas, as whole texts."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from typing import TYPE_CHECKING
+
+import pytest
+from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.json_format import ParseDict
+from tests.codegen.support import compiled, dedent, functions, modelled
+
+from durabletask_payloads_codegen import render, write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from types import ModuleType
+
+    from google.protobuf.message import Message
+
+    from durabletask_payloads_codegen.model import Model
+
+LEAVES = """
+    message Task {
+      google.protobuf.StringValue input = 1;
+      google.protobuf.StringValue trace = 2;
+      google.protobuf.StringValue version = 3;
+      string name = 4;
+    }
+"""
+
+
+def test_a_whole_module(tmp_path: Path) -> None:
+    files = render.render_walkers(modelled(tmp_path, LEAVES, trace="diagnostic", version="metadata"), "some.test_pb2")
+    assert files["durabletask_payloads_walkers/externalize.py"] == dedent('''
+        # Source: test.proto (test.proto)
+        # Generator: durabletask-payloads-codegen 1.0
+        # DO NOT EDIT: run make generate
+        """Notes the large payloads of a message, before it is sent."""
+
+        from __future__ import annotations
+
+        from typing import TYPE_CHECKING
+
+        if TYPE_CHECKING:
+            from some import test_pb2 as pb
+
+            from durabletask_payloads import ExternalizePlan
+
+        __all__ = [
+            "externalize_task",
+        ]
+
+
+        def externalize_task(message: pb.Task, plan: ExternalizePlan) -> None:
+            """Note the large payloads of `Task`: input, trace."""
+            if message.HasField("input") and len(message.input.value) > plan.payload_gate:
+                plan.upload(message.input, "Task.input")
+            if message.HasField("trace") and len(message.trace.value) > plan.diagnostic_gate:
+                plan.upload(message.trace, "Task.trace")
+    ''')
+
+
+def test_diagnostics_are_resolved_as_payloads(tmp_path: Path) -> None:
+    built = modelled(tmp_path, LEAVES, trace="diagnostic", version="metadata")
+    assert functions(built, "deexternalize") == dedent('''
+        def deexternalize_task(message: pb.Task, plan: DeexternalizePlan) -> None:
+            """Note the tokens of `Task`: input, trace."""
+            if message.HasField("input") and message.input.value.startswith(plan.prefixes):
+                plan.download(message.input, "Task.input")
+            if message.HasField("trace") and message.trace.value.startswith(plan.prefixes):
+                plan.download(message.trace, "Task.trace")
+    ''')
+
+
+SHAPES = """
+    package pkg;
+    message Root {
+      repeated Leaf leaves = 1;
+      repeated google.protobuf.StringValue texts = 2;
+      oneof kind {
+        Silent silent = 3;
+        Leaf one = 4;
+        google.protobuf.StringValue text = 5;
+        int32 number = 6;
+      }
+      Leaf last = 7;
+      optional int32 maybe = 8;
+      Leaf.Inner inner = 9;
+    }
+    message Leaf {
+      message Inner { oneof only { google.protobuf.StringValue value = 1; } }
+      google.protobuf.StringValue data = 1;
+    }
+    message Silent { string name = 1; }
+"""
+
+
+def test_every_shape_of_a_field(tmp_path: Path) -> None:
+    assert functions(modelled(tmp_path, SHAPES), "externalize") == dedent('''
+        def externalize_root(message: pb.Root, plan: ExternalizePlan) -> None:
+            """Note the large payloads of `pkg.Root`: leaves, texts, one, text, last, inner."""
+            for leaves_item in message.leaves:
+                externalize_leaf(leaves_item, plan)
+            for texts_item in message.texts:
+                if len(texts_item.value) > plan.payload_gate:
+                    plan.upload(texts_item, "pkg.Root.texts")
+            match message.WhichOneof("kind"):
+                case "one":
+                    externalize_leaf(message.one, plan)
+                case "text":
+                    if len(message.text.value) > plan.payload_gate:
+                        plan.upload(message.text, "pkg.Root.text")
+                case "silent" | "number" | None:
+                    pass
+            if message.HasField("last"):
+                externalize_leaf(message.last, plan)
+            if message.HasField("inner"):
+                externalize_leaf_inner(message.inner, plan)
+
+
+        def externalize_leaf(message: pb.Leaf, plan: ExternalizePlan) -> None:
+            """Note the large payloads of `pkg.Leaf`: data."""
+            if message.HasField("data") and len(message.data.value) > plan.payload_gate:
+                plan.upload(message.data, "pkg.Leaf.data")
+
+
+        def externalize_leaf_inner(message: pb.Leaf.Inner, plan: ExternalizePlan) -> None:
+            """Note the large payloads of `pkg.Leaf.Inner`: value."""
+            match message.WhichOneof("only"):
+                case "value":
+                    if len(message.value.value) > plan.payload_gate:
+                        plan.upload(message.value, "pkg.Leaf.Inner.value")
+                case None:
+                    pass
+    ''')
+
+
+class Visits:
+    """A plan of either kind that writes down every call."""
+
+    payload_gate = diagnostic_gate = 4
+    prefixes = ("token",)
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+
+    def upload(self, field: Message, path: str) -> None:
+        self.paths.append(path)
+
+    download = upload
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Iterator[Callable[[Model], ModuleType]]:
+    """Import a generated package, under a name of its own."""
+    name = "walkers_of_a_test"
+
+    def importing(built: Model) -> ModuleType:
+        write.write(tmp_path / "out", render.render_walkers(built, "test_pb2"))
+        folder = tmp_path / "out" / render.WALKERS_PACKAGE
+        spec = spec_from_file_location(name, folder / "__init__.py", submodule_search_locations=[str(folder)])
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+        return sys.modules[name]
+
+    yield importing
+    for imported in [key for key in sys.modules if key.partition(".")[0] == name]:
+        del sys.modules[imported]
+
+
+def test_the_generated_functions_run(tmp_path: Path, load: Callable[[Model], ModuleType]) -> None:
+    walkers = load(modelled(tmp_path, SHAPES))
+    schema = compiled(tmp_path, SHAPES)
+    pool = descriptor_pool.DescriptorPool()
+    for file in (*schema.imports, schema.file):
+        pool.Add(file)
+    message = message_factory.GetMessageClass(pool.FindMessageTypeByName("pkg.Root"))()
+    ParseDict({"leaves": [{"data": "token"}], "texts": ["tokens", "other", "few"], "text": "token"}, message)
+
+    large, tokens = Visits(), Visits()
+    walkers.externalize_root(message, large)
+    walkers.deexternalize_root(message, tokens)
+    assert large.paths == ["pkg.Leaf.data", "pkg.Root.texts", "pkg.Root.texts", "pkg.Root.text"]
+    assert tokens.paths == ["pkg.Leaf.data", "pkg.Root.texts", "pkg.Root.text"]
+
+
+def test_the_tables(tmp_path: Path, load: Callable[[Model], ModuleType]) -> None:
+    walkers = load(modelled(tmp_path, SHAPES, data="metadata"))
+    assert dict(walkers.EXTERNALIZE) == {
+        "pkg.Root": walkers.externalize_root,
+        "pkg.Leaf.Inner": walkers.externalize_leaf_inner,
+    }
+    assert dict(walkers.DEEXTERNALIZE) == {
+        "pkg.Root": walkers.deexternalize_root,
+        "pkg.Leaf.Inner": walkers.deexternalize_leaf_inner,
+    }
+    assert {"pkg.Root", "pkg.Leaf", "pkg.Leaf.Inner", "pkg.Silent"} == walkers.MESSAGES
+    assert {"pkg.Root"} == walkers.FAN_OUT
+    assert dict(walkers.FIELDS) == {
+        "pkg.Root.texts": "payload",
+        "pkg.Root.text": "payload",
+        "pkg.Leaf.data": "metadata",
+        "pkg.Leaf.Inner.value": "payload",
+    }
+    assert walkers.SOURCE == "test.proto"
+    tables = {"DEEXTERNALIZE", "EXTERNALIZE", "FAN_OUT", "FIELDS", "MESSAGES", "SOURCE"}
+    both = {*walkers.externalize.__all__, *walkers.deexternalize.__all__}
+    assert set(walkers.__all__) == both | tables == both | set(walkers.tables.__all__)
+    with pytest.raises(TypeError):
+        walkers.FIELDS["pkg.Leaf.data"] = "payload"
+
+
+def test_a_docstring_that_is_too_long_is_wrapped(tmp_path: Path) -> None:
+    names = [letter * 30 for letter in "abcd"]
+    fields = "\n".join(f"google.protobuf.StringValue {name} = {n};" for n, name in enumerate(names, 1))
+    text = functions(modelled(tmp_path, f"message Long {{\n{fields}\n}}"), "externalize")
+    assert text[: text.index("    if")] == dedent('''
+        def externalize_long(message: pb.Long, plan: ExternalizePlan) -> None:
+            """Note the large payloads of `Long`.
+
+            In aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa, bbbbbbbbbbbbbbbbbbbbbbbbbbbbbb, cccccccccccccccccccccccccccccc,
+            dddddddddddddddddddddddddddddd.
+            """
+    ''')
