@@ -143,6 +143,7 @@ def test_what_no_walker_covers_is_refused(tmp_path: Path, text: str, error: str)
 
 
 def test_names_do_not_matter_where_there_is_no_payload(tmp_path: Path) -> None:
+    kinds: dict[str, FieldKind] = {"from": "metadata"}
     built = modelled(
         tmp_path,
         """
@@ -150,7 +151,7 @@ def test_names_do_not_matter_where_there_is_no_payload(tmp_path: Path) -> None:
         message N { string x = 1; }
         message n { string x = 1; }
         """,
-        **{"from": "metadata"},
+        **kinds,
     )
     assert [field.name for field in built.messages["M"].fields] == ["x"]
 
