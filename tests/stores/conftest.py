@@ -1,5 +1,0 @@
-from __future__ import annotations
-
-from tests.azurite import azurite, container
-
-__all__ = ["azurite", "container"]
