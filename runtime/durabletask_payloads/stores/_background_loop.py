@@ -1,0 +1,73 @@
+"""An event loop in a thread of its own, for a client that must stay on one loop while callers come from anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+_T = TypeVar("_T")
+
+# How long `stop` waits for the thread, in seconds: a DNS query that hangs can not be interrupted.
+_JOIN_SECONDS = 5.0
+
+
+class BackgroundLoop:
+    """Runs coroutines in a daemon thread until `stop`.
+
+    Args:
+        name: the thread's name.
+        on_stop: is awaited in the thread when everything else in it has ended.
+    """
+
+    def __init__(self, name: str, on_stop: Callable[[], Awaitable[None]]) -> None:
+        self._pid = os.getpid()
+        started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+        self._thread = threading.Thread(target=lambda: asyncio.run(_serve(started, on_stop)), name=name, daemon=True)
+        self._thread.start()
+        self._loop, self._stopping = started.result()
+
+    @property
+    def is_of_this_process(self) -> bool:
+        """False in a child that was forked: threads stay behind."""
+        return self._pid == os.getpid()
+
+    def submit(self, coroutine: Coroutine[None, None, _T]) -> Future[_T]:
+        """Start `coroutine` in the thread. Cancelling the future cancels it.
+
+        Raises:
+            RuntimeError: the loop was stopped.
+        """
+        try:
+            return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        except RuntimeError:
+            coroutine.close()
+            raise
+
+    def stop(self) -> None:
+        """Cancel what is running, release all, end the thread. A second call does nothing."""
+        if not self.is_of_this_process:
+            return  # the loop's wake-up socket is shared with the parent, whose loop this is
+        with suppress(RuntimeError):  # stopped already
+            self._loop.call_soon_threadsafe(self._stopping.set)
+        if threading.current_thread() is not self._thread:  # the garbage collector may call from there
+            self._thread.join(_JOIN_SECONDS)
+
+
+async def _serve(
+    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]], on_stop: Callable[[], Awaitable[None]]
+) -> None:
+    stopping = asyncio.Event()
+    started.set_result((asyncio.get_running_loop(), stopping))
+    await stopping.wait()
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await on_stop()
