@@ -183,11 +183,11 @@ def from_module(name: str) -> Schema:
     def collect(file: FileDescriptor) -> None:
         for imported in file.dependencies:
             if imported.name not in imports:
-                imports[imported.name] = FileDescriptorProto.FromString(imported.serialized_pb)
+                imports[imported.name] = bare(FileDescriptorProto.FromString(imported.serialized_pb))
                 collect(imported)
 
     collect(descriptor)
-    file = FileDescriptorProto.FromString(descriptor.serialized_pb)
+    file = bare(FileDescriptorProto.FromString(descriptor.serialized_pb))
     return Schema(file, tuple(imports.values()), _distribution(name) or file.name)
 
 
@@ -231,8 +231,7 @@ def compile_protos(root: Path, files: Iterable[Path]) -> FileDescriptorSet:
         command += ["--include_imports", "--include_source_info", *(str(file) for file in files)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            complaints = [line for line in done.stderr.splitlines() if "warning:" not in line]
-            raise CodegenError(complaints[0] if complaints else f"{root}: protoc failed without a word")
+            raise CodegenError(_complaint(done.stderr) or f"{root}: protoc failed without a word")
         return FileDescriptorSet.FromString(output.read_bytes())
 
 
@@ -278,6 +277,13 @@ def bare(file: FileDescriptorProto) -> FileDescriptorProto:
         for field in message.field:
             field.ClearField("json_name")
     return copy
+
+
+def _complaint(output: str) -> str | None:
+    """What is wrong, with its place if there is one, among the warnings and log lines of protoc."""
+    lines = [line for line in output.splitlines() if not re.search(r"warning: |^WARNING: |^[IWE]\d{4} ", line)]
+    placed = [line for line in lines if re.search(r":\d+:\d+: ", line)]
+    return next(iter(placed + lines), None)
 
 
 def _from_set(files: FileDescriptorSet, what: str) -> Schema:

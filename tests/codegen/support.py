@@ -53,3 +53,8 @@ def functions(built: Model, module: str) -> str:
     """The functions of one generated module, without header and imports."""
     text = render.render_walkers(built, "test_pb2")[f"{render.WALKERS_PACKAGE}/{module}.py"]
     return text[text.index("def ") :]
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """Every file below `root`."""
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}

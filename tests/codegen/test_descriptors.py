@@ -145,6 +145,15 @@ def test_bad_input(tmp_path: Path) -> None:
     assert error_of(from_protos, tmp_path) == f"{tmp_path}: there is no .proto file"
     write_proto(tmp_path, "message M {\n  string x = ;\n}", "bad.proto")
     assert error_of(from_protos, tmp_path) == f"{tmp_path}/bad.proto:4:14: Expected field number."
+    write_proto(tmp_path, 'import "gone.proto"; message M { Gone x = 1; }', "bad.proto")
+    assert error_of(from_protos, tmp_path) == (
+        f'{tmp_path}/bad.proto:3:1: Import "gone.proto" was not found or had errors.'
+    )
+    (tmp_path / "bad.proto").write_text("no syntax line, of which protoc logs a warning first")
+    assert error_of(from_protos, tmp_path).startswith(f"{tmp_path}/bad.proto:1:1: Expected top-level statement")
+    assert error_of(from_protos, tmp_path, [tmp_path / "none.proto"]) == (
+        f"Could not make proto path relative: {tmp_path}/none.proto: No such file or directory"
+    )
     path = tmp_path / "set.binpb"
     assert error_of(from_descriptor_set, path) == f"{path}: can not be read: No such file or directory"
     path.write_bytes(b"\xff\xff")

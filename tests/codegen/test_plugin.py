@@ -1,0 +1,91 @@
+"""The generator as a plugin of the real protoc."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from google.protobuf.compiler.plugin_pb2 import CodeGeneratorRequest, CodeGeneratorResponse
+from tests.codegen.support import PB2_MODULE, POLICY, PROTOS, ROOT, contents, write_proto
+
+from durabletask_payloads_codegen import plugin
+
+WALKERS = ROOT / "generated" / "durabletask_payloads_walkers"
+PROTO = PROTOS / "durabletask/internal/orchestrator_service.proto"
+
+
+def protoc(root: Path, output: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    script = shutil.which("protoc-gen-durabletask-payloads", path=str(Path(sys.executable).parent))
+    assert script is not None, "the package is not installed"
+    output.mkdir(exist_ok=True)
+    command = [
+        sys.executable,
+        "-m",
+        "grpc_tools.protoc",
+        f"--proto_path={root}",
+        f"--durabletask-payloads_out={output}",
+    ]
+    command += [f"--plugin=protoc-gen-durabletask-payloads={script}", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_protoc_writes_the_walkers_that_are_checked_in(tmp_path: Path) -> None:
+    options = f"--durabletask-payloads_opt=policy={POLICY}"
+    done = protoc(PROTOS, tmp_path / "out", options, str(PROTO))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    expected = {
+        f"durabletask_payloads_walkers/{name}": text
+        for name, text in contents(WALKERS).items()
+        if not name.startswith("__pycache__")
+    }
+    assert contents(tmp_path / "out") == expected
+
+
+def test_protoc_prints_an_error_and_writes_nothing(tmp_path: Path) -> None:
+    proto = write_proto(tmp_path, "message M { optional string x = 1; google.protobuf.StringValue fresh = 2; }")
+    policy = tmp_path / "policy.toml"
+    policy.write_text("")
+    done = protoc(tmp_path, tmp_path / "out", f"--durabletask-payloads_opt=policy={policy}", str(proto))
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"--durabletask-payloads_out: {policy}: not classified: M.fresh (add each as payload, diagnostic, metadata)\n"
+    )
+    assert contents(tmp_path / "out") == {}
+
+
+def answer(parameter: str) -> CodeGeneratorResponse:
+    request = CodeGeneratorRequest(file_to_generate=["a-b/test.proto"], parameter=parameter)
+    file = request.proto_file.add(name="a-b/test.proto", syntax="proto3")
+    message = file.message_type.add(name="M")
+    message.field.add(name="x", number=1, type=11, label=1, type_name=".google.protobuf.StringValue")
+    return plugin.generate(request)
+
+
+@pytest.mark.parametrize(
+    ("option", "line"),
+    [
+        ("", "    from a_b import test_pb2 as pb"),
+        ("pb2_module=some.where_pb2", "    from some import where_pb2 as pb"),
+        ("pb2_module=where_pb2", "    import where_pb2 as pb"),
+        (f"pb2_module={PB2_MODULE}", "    from durabletask.internal import orchestrator_service_pb2 as pb"),
+    ],
+)
+def test_the_module_of_the_classes(tmp_path: Path, option: str, line: str) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text('[M]\nx = "payload"\n')
+    response = answer(",".join(filter(None, [f"policy={policy}", option])))
+    assert response.error == ""
+    assert response.supported_features == CodeGeneratorResponse.FEATURE_PROTO3_OPTIONAL
+    files = {file.name: file.content for file in response.file}
+    assert line in files["durabletask_payloads_walkers/externalize.py"].splitlines()
+
+
+def test_an_unknown_option(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    response = answer("polcy=x.toml")
+    assert response.error == "option polcy: is not known, there are policy, pb2_module"
+    assert not response.file
+    monkeypatch.chdir(tmp_path)
+    assert answer("").error == "protos/payload_fields.toml: can not be read: No such file or directory"
