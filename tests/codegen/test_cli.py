@@ -7,9 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from tests.codegen.support import PB2_MODULE, PROTOS, ROOT, contents, dedent, write_proto
 
 from durabletask_payloads_codegen import cli
