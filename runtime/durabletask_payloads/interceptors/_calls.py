@@ -1,0 +1,135 @@
+"""gRPC calls as the interceptors see and return them: what types-grpcio has no public names for, and wrappers."""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import grpc
+
+from ._messages import rpc_path
+
+_Response = TypeVar("_Response")
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import TypeAlias
+
+    from google.protobuf.message import Message
+
+    # What a continuation returns: types-grpcio has no public names for it.
+    CallFuture: TypeAlias = "grpc._CallFuture[_Response]"  # pyright: ignore[reportPrivateUsage]
+    CallIterator: TypeAlias = "grpc._CallIterator[_Response]"  # pyright: ignore[reportPrivateUsage]
+    Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
+    UnaryContinuation: TypeAlias = Callable[[grpc.ClientCallDetails, Message], CallFuture[Message]]
+    StreamContinuation: TypeAlias = Callable[[grpc.ClientCallDetails, Message], CallIterator[Message]]
+
+    class _CallAndFuture(grpc.Call, grpc.Future[_Response]): ...
+
+else:  # grpc.Future is generic for the checkers only
+
+    class _CallAndFuture(grpc.Call, grpc.Future, Generic[_Response]):
+        pass
+
+
+class CallDetails(grpc.ClientCallDetails):
+    """`like`, with what is given in its place. Not all details of interceptors above have all attributes."""
+
+    def __init__(self, like: grpc.ClientCallDetails, *, timeout: float | None, rpc: str | None = None) -> None:
+        self.method = like.method if rpc is None else rpc_path(rpc)
+        self.timeout = timeout
+        self.metadata = like.metadata
+        self.credentials = like.credentials
+        self.wait_for_ready = getattr(like, "wait_for_ready", None)
+        self.compression = getattr(like, "compression", None)
+
+
+class EndedLocallyError(grpc.RpcError):
+    """A stream that ended on this side, after the server had sent all of it."""
+
+    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+        super().__init__(f"{code.name}: {details}")
+        self._code = code
+        self._details = details
+
+    def code(self) -> grpc.StatusCode:
+        return self._code
+
+    def details(self) -> str:
+        return self._details
+
+
+class FinishedLater(_CallAndFuture[_Response]):
+    """A call that was not over when the interceptor returned: its response is resolved when it is asked for.
+
+    `finish` gets the response, or the error of the RPC, and returns the error for the caller, if any. It is called
+    once, from the thread that first asks; from a done callback that is a thread of gRPC's, where a download holds up
+    the other calls of the channel.
+    """
+
+    def __init__(
+        self, call: CallFuture[_Response], finish: Callable[[_Response | None, Exception | None], Exception | None]
+    ) -> None:
+        self._call = call
+        self._finish = finish
+        self._lock = Lock()
+        self._is_finished = False
+        self._error: Exception | None = None
+
+    def result(self, timeout: float | None = None) -> _Response:
+        error = self.exception(timeout)
+        if error is not None:
+            raise error
+        return self._call.result()
+
+    def exception(self, timeout: float | None = None) -> Exception | None:
+        error = self._call.exception(timeout)
+        with self._lock:
+            if not self._is_finished:
+                self._error = self._finish(None if error is not None else self._call.result(), error)
+                self._is_finished = True
+        return self._error
+
+    def traceback(self, timeout: float | None = None) -> TracebackType | None:
+        error = self.exception(timeout)
+        return None if error is None else error.__traceback__
+
+    def add_done_callback(self, fn: Callable[[grpc.Future[_Response]], None]) -> None:
+        self._call.add_done_callback(lambda _: fn(self))
+
+    def cancel(self) -> bool:
+        return self._call.cancel()
+
+    def cancelled(self) -> bool:
+        return self._call.cancelled()
+
+    def done(self) -> bool:
+        return self._call.done()
+
+    def running(self) -> bool:
+        return self._call.running()
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        return self._call.add_callback(callback)
+
+    def is_active(self) -> bool:
+        return self._call.is_active()
+
+    def time_remaining(self) -> float:
+        return self._call.time_remaining()
+
+    def code(self) -> grpc.StatusCode:
+        return self._call.code()
+
+    def details(self) -> str:
+        return self._call.details()
+
+    def initial_metadata(self) -> Metadata:
+        return self._call.initial_metadata()
+
+    def trailing_metadata(self) -> Metadata:
+        return self._call.trailing_metadata()
+
+    def __getattr__(self, name: str) -> object:  # what a grpc release has beyond that, as debug_error_string
+        return getattr(self._call, name)

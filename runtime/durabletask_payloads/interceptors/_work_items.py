@@ -1,0 +1,214 @@
+"""The work items that are under way, and how often each came back."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from dataclasses import dataclass, field
+from threading import Lock as ThreadLock
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+
+from cachetools import LRUCache
+
+from ._messages import ACTIVITY, ENTITY, ORCHESTRATION, held_locks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import durabletask.internal.orchestrator_service_pb2 as pb
+
+    from ._messages import Completion, Kind, Lock, Operation
+
+# More than a worker has under way at once. What is pushed out costs no payload: only a failed completion may have
+# to be given back instead, or leave a lock to the backend.
+_MOST_ITEMS = 4096
+
+_FIRST_DELAY_SECONDS = 0.25
+_LONGEST_DELAY_SECONDS = 30.0
+
+
+class Holder(Protocol):
+    """The stream that a work item came from."""
+
+    def give_back(self, item: WorkItem, delay: float) -> bool:
+        """Abandon `item` in `delay` seconds, or when the stream ends. False if it has ended."""
+        ...
+
+
+class FailedOperation(NamedTuple):
+    """An operation that was taken out of an entity batch: its place among the operations, and why."""
+
+    position: int
+    operation: Operation
+    error: Exception
+
+
+class _Key(NamedTuple):
+    kind: str
+    instance_id: str  # empty for an entity: its completion does not name it
+    task_id: int
+    token: str
+
+
+class _Subject(NamedTuple):
+    """What is delivered again: another delivery may have another completion token."""
+
+    kind: str
+    instance_id: str
+    task_id: int
+
+
+@dataclass(slots=True)
+class WorkItem:
+    """What has to be known of a work item when it is completed.
+
+    Attributes:
+        is_known: whether it was seen when it arrived; else the next three are empty, which says nothing.
+        locks: what the history of an orchestration holds locked.
+        next_id: the first action id that is free.
+        state: of an entity as it arrived, so mostly a token.
+        failed: the operations that were taken out of an entity batch.
+    """
+
+    kind: Kind
+    instance_id: str
+    task_id: int
+    token: str
+    is_known: bool = False
+    holder: Holder | None = None
+    locks: tuple[Lock, ...] = ()
+    next_id: int = 0
+    state: str | None = None
+    failed: list[FailedOperation] = field(default_factory=list["FailedOperation"])
+
+    @property
+    def key(self) -> _Key:
+        return _Key(self.kind.name, "" if self.kind is ENTITY else self.instance_id, self.task_id, self.token)
+
+    @property
+    def subject(self) -> _Subject:
+        return _Subject(self.kind.name, self.instance_id, self.task_id)
+
+    def __str__(self) -> str:
+        task = f" {self.task_id}" if self.kind is ACTIVITY else ""
+        return f"{self.kind.name}{task} of {self.instance_id}" if task else f"{self.kind.name} {self.instance_id}"
+
+
+def arrived(message: pb.WorkItem, holder: Holder) -> WorkItem | None:
+    """What has to be known of `message`; None if it is no work: a ping, or what this version does not know."""
+    token = message.completionToken
+    request = message.WhichOneof("request")
+    if request == "activityRequest":
+        activity = message.activityRequest
+        instance_id = activity.orchestrationInstance.instanceId
+        return WorkItem(ACTIVITY, instance_id, activity.taskId, token, True, holder)
+    if request == "orchestratorRequest":
+        history = message.orchestratorRequest
+        item = WorkItem(ORCHESTRATION, history.instanceId, 0, token, True, holder)
+        item.locks = held_locks(itertools.chain(history.pastEvents, history.newEvents))
+        if item.locks:
+            item.next_id = 1 + max(event.eventId for event in itertools.chain(history.pastEvents, history.newEvents))
+        return item
+    if request == "entityRequest" or request == "entityRequestV2":
+        batch = message.entityRequest if request == "entityRequest" else message.entityRequestV2
+        item = WorkItem(ENTITY, batch.instanceId, 0, token, True, holder)
+        if batch.HasField("entityState"):
+            item.state = batch.entityState.value
+        return item
+    return None
+
+
+def completed(kind: Kind, completion: Completion) -> WorkItem:
+    """What a completion by itself tells of its work item."""
+    if kind is ENTITY:
+        return WorkItem(kind, "", 0, completion.completionToken)
+    if kind is ACTIVITY:
+        activity = cast("pb.ActivityResponse", completion)  # by its kind
+        return WorkItem(kind, activity.instanceId, activity.taskId, activity.completionToken)
+    orchestration = cast("pb.OrchestratorResponse", completion)  # by its kind
+    return WorkItem(kind, orchestration.instanceId, 0, orchestration.completionToken)
+
+
+class WorkItems:
+    """The registry. Safe for any number of threads; bounded, least recently used out first."""
+
+    def __init__(self, max_deliveries: int) -> None:
+        self._max_deliveries = max_deliveries
+        self._lock = ThreadLock()
+        self._items: LRUCache[_Key, WorkItem] = LRUCache(_MOST_ITEMS)
+        self._returns: LRUCache[_Subject, int] = LRUCache(_MOST_ITEMS)
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._items)
+
+    def add(self, item: WorkItem) -> None:
+        with self._lock:
+            self._items[item.key] = item
+
+    def find(self, kind: Kind, completion: Completion) -> WorkItem:
+        """The work item that `completion` is for: as it arrived, or what the completion tells."""
+        item = completed(kind, completion)
+        with self._lock:
+            return self._items.get(item.key, item)
+
+    def done(self, item: WorkItem) -> None:
+        """`item` was completed."""
+        with self._lock:
+            self._items.pop(item.key, None)
+            self._returns.pop(item.subject, None)
+
+    def given_back(self, item: WorkItem) -> None:
+        """`item` was abandoned, and will be delivered again."""
+        with self._lock:
+            self._items.pop(item.key, None)
+
+    def abandoned(self, kind: Kind, token: str) -> None:
+        """The SDK abandons the item with `token`. Several activities may have one token: they stay."""
+        with self._lock:
+            keys = [key for key in self._items if key.kind == kind.name and key.token == token]
+            if len(keys) == 1:
+                del self._items[keys[0]]
+
+    def failed_again(self, item: WorkItem) -> int:
+        """Count a delivery of `item` that ended with a transient error, and return how many there were."""
+        with self._lock:
+            count = self._returns[item.subject] = self._returns.get(item.subject, 0) + 1
+            return count
+
+    def is_last(self, deliveries: int) -> bool:
+        return deliveries >= self._max_deliveries
+
+
+class Backoff:
+    """How long a work item is kept before it is given back: to give it back at once would be a hot loop.
+
+    Grows with the deliveries of the item, and with the rounds in which the store failed and nothing else got
+    through. Safe for any number of threads.
+    """
+
+    def __init__(self, transfers: Callable[[], int]) -> None:
+        self._transfers = transfers
+        self._lock = ThreadLock()
+        self._seen = -1
+        self._round = 0
+        self._round_ends = 0.0
+
+    def delay(self, deliveries: int) -> float:
+        """Seconds to wait after the delivery with this number failed."""
+        now = time.monotonic()
+        with self._lock:
+            transfers = self._transfers()
+            if transfers != self._seen:
+                self._seen = transfers
+                self._round = 0
+                self._round_ends = 0.0
+            if now >= self._round_ends:
+                self._round += 1
+                self._round_ends = now + _seconds(self._round)
+            return _seconds(max(self._round, deliveries)) * random.uniform(0.5, 1.0)
+
+
+def _seconds(step: int) -> float:
+    return min(_LONGEST_DELAY_SECONDS, _FIRST_DELAY_SECONDS * 2.0 ** min(step - 1, 20))
