@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _MB = 1_000_000
 _FAN_OUT = 5
 _TIMEOUT_SECONDS = 60
+_WIDTH_OF_WHOLE_TOKENS = 140  # columns; on a narrower terminal the table shows the ends of the tokens
 
 # What comes back to a worker is the whole history. Its large payloads are tokens, but many small ones add up, and
 # gRPC takes no more than 4 MB unless it is told so.
@@ -142,11 +143,11 @@ def run(store: PayloadStore, *, input_bytes: int, console: Console | None = None
     with _backend() as address, Externalizer(store, on_transfer=transfers.append) as externalizer:
         console.rule(f"with durabletask-payloads: the same input, kept by {type(store).__name__}")
         completed = _with(address, orders, externalizer, console)
-        console.print(_table(transfers, store))
+        console.print(_table(transfers, store, whole_tokens=console.width >= _WIDTH_OF_WHOLE_TOKENS), highlight=False)
         stats = externalizer.stats
         console.print(
-            f"{stats.uploads} payloads ({stats.uploaded_bytes / _MB:.1f} MB) went to the store, {stats.downloads} were "
-            f"downloaded, {stats.cache_hits} times the cache made a download unnecessary."
+            f"put: {stats.uploads} payloads ({stats.uploaded_bytes / _MB:.1f} MB) were stored. "
+            f"get: {stats.downloads} were downloaded. hit: {stats.cache_hits} were in the cache."
         )
     return 0 if refused and completed else 1
 
@@ -193,22 +194,22 @@ def _with(address: str, orders: list[Order], externalizer: Externalizer, console
     return result.get("orders in the input") == len(orders)
 
 
-def _table(transfers: Sequence[Transfer], store: PayloadStore) -> Table:
-    table = Table("", "field", "raw", "stored", "ms", "token", header_style="bold", row_styles=["", "dim"])
-    for column in table.columns[2:5]:
-        column.justify = "right"
-    for column in table.columns:
-        column.no_wrap = True
-    table.columns[1].min_width = max((len(transfer.path) for transfer in transfers), default=0)
-    arrows = {"upload": "up", "download": "down", "cached": "cache"}
+def _table(transfers: Sequence[Transfer], store: PayloadStore, *, whole_tokens: bool) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold underline")
+    table.add_column("", no_wrap=True)
+    table.add_column("field", no_wrap=True)
+    for name in ("raw", "stored", "ms"):
+        table.add_column(name, no_wrap=True, justify="right")
+    table.add_column("token", no_wrap=True)
+    verbs = {"upload": "put", "download": "get", "cached": "hit"}
     for transfer in transfers:
         table.add_row(
-            arrows[transfer.direction],
+            verbs[transfer.direction],
             transfer.path,
             f"{transfer.raw_bytes:,}",
             f"{store.stored_bytes(transfer.token):,}",
             f"{transfer.seconds * 1000:.1f}" if transfer.direction != "cached" else "",
-            transfer.token,
+            transfer.token if whole_tokens else f"…{transfer.token[-8:]}",
         )
     return table
 
