@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeGuard
 
 from .errors import CodegenError
 
@@ -61,10 +61,15 @@ def load_policy(path: Path) -> Policy:
         raise CodegenError(f"{path}: malformed TOML: {error}") from error
     kinds: dict[str, FieldKind] = {}
     for message, table in tables.items():
-        if not isinstance(table, dict):
+        if not _is_table(table):
             raise CodegenError(f"{path}: {message}: must be a table with the fields of a message, as [{message}]")
         for field, kind in table.items():
             if not isinstance(kind, str) or kind not in KINDS:
                 raise CodegenError(f"{path}: {message}.{field}: is {kind!r}, must be one of {', '.join(KINDS)}")
             kinds[f"{message}.{field}"] = KINDS[kind]
     return Policy(str(path), kinds)
+
+
+def _is_table(value: object) -> TypeGuard[dict[str, object]]:
+    """TOML knows no table with other keys."""
+    return isinstance(value, dict)

@@ -11,7 +11,7 @@ from .model import Branch
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .model import Leaf, Message, Model
+    from .model import Leaf, LeafKind, Message, Model
 
 __all__ = ["Edge", "Node", "PayloadPath", "Travel", "as_json", "paths", "picture", "travels", "unreached"]
 
@@ -48,7 +48,7 @@ class Node:
     """A message in the picture, with the paths to payloads that do not lead through another node."""
 
     name: str
-    paths: tuple[str, ...]
+    paths: tuple[tuple[str, LeafKind], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,29 +121,27 @@ def picture(model: Model) -> tuple[tuple[Node, ...], tuple[Edge, ...]]:
         name = waiting.pop(0)
         if name in nodes:
             continue
-        leaves: list[str] = []
+        leaves: list[tuple[str, LeafKind]] = []
         targets: dict[str, list[str]] = {}
-        for path, target in _inside(model, name, boxes):
-            if target is None:
-                leaves.append(path)
+        for path, end in _inside(model, name, boxes):
+            if isinstance(end, Branch):
+                targets.setdefault(end.target, []).append(path)
             else:
-                targets.setdefault(target, []).append(path)
+                leaves.append((path, end.kind))
         nodes[name] = Node(name, tuple(leaves))
         edges += [Edge(name, target, tuple(through)) for target, through in targets.items()]
         waiting += targets
     return tuple(nodes.values()), tuple(edges)
 
 
-def _inside(model: Model, name: str, boxes: set[str], prefix: str = "") -> Iterator[tuple[str, str | None]]:
-    """The paths out of a box: to a field, or to the box that is named with it."""
+def _inside(model: Model, name: str, boxes: set[str], prefix: str = "") -> Iterator[tuple[str, Leaf | Branch]]:
+    """The paths in a box and out of it, each with the field at its end."""
     for field in model.messages[name].fields:
         path = _step(prefix, field)
-        if not isinstance(field, Branch):
-            yield path, None
-        elif field.target in boxes:
-            yield path, field.target
-        else:
+        if isinstance(field, Branch) and field.target not in boxes:
             yield from _inside(model, field.target, boxes, path)
+        else:
+            yield path, field
 
 
 def as_json(model: Model) -> str:

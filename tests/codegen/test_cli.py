@@ -349,7 +349,7 @@ def test_fields_as_mermaid(capsys: pytest.CaptureFixture[str]) -> None:
           rpc1(["Do"]) -- request --> Task
           rpc2(["Watch"]) -- response, stream --> Failure
           Task["<b>Task</b><br/>input"]
-          Failure["<b>Failure</b><br/>trace"]
+          Failure["<b>Failure</b><br/>trace <i>diagnostic</i>"]
           Task -- "failure" --> Failure
           Failure -- "inner" --> Failure
     """)
