@@ -42,6 +42,19 @@ class Hub:
         self.client = client
         self.raw = TaskHubGrpcClient(host_address=address, **quiet(TaskHubGrpcClient))
         self.externalizer = externalizer
+        self.count_from_here()
+
+    def count_from_here(self) -> None:
+        """Let `uploads` and `downloads` begin with 0."""
+        self._before = self.externalizer.stats
+
+    @property
+    def uploads(self) -> int:
+        return self.externalizer.stats.uploads - self._before.uploads
+
+    @property
+    def downloads(self) -> int:
+        return self.externalizer.stats.downloads - self._before.downloads
 
 
 @contextlib.contextmanager

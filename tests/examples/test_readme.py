@@ -11,10 +11,10 @@ from durabletask.client import OrchestrationStatus, TaskHubGrpcClient
 from durabletask.internal import orchestrator_service_pb2 as pb
 from durabletask.worker import TaskHubGrpcWorker
 from google.protobuf.wrappers_pb2 import StringValue
+from tests.end_to_end.hub import backend
 
 from durabletask_payloads import Externalizer, InMemoryPayloadStore
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore
-from tests.end_to_end.hub import backend
 
 if TYPE_CHECKING:
     from durabletask.task import OrchestrationContext
@@ -65,7 +65,7 @@ def test_the_generated_functions(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_names_it_mentions_are_there() -> None:
     import durabletask_payloads
 
-    for name in re.findall(r"`(\w+(?:Store|Error|Options|_payloads))`", README):
+    for name in re.findall(r"`(\w+(?:Store|Error|Options))`", README):
         assert hasattr(durabletask_payloads, name) or name == "BlobPayloadStore", name
     with Externalizer(InMemoryPayloadStore()) as externalizer:
         assert hasattr(externalizer, "externalize_async")
