@@ -22,11 +22,8 @@ TESTS = ("tests/end_to_end",)
 
 def main(releases: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="sdk-matrix-") as folder:
-        subprocess.run(
-            [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", folder, str(ROOT)],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
+        build = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", folder, str(ROOT)]
+        subprocess.run(build, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         (wheel,) = Path(folder).glob("*.whl")
         failed = [release for release in releases or RELEASES if not passes(release, wheel, Path(folder))]
     if failed:

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from durabletask_payloads._azurite import Azurite
 
-pytestmark = pytest.mark.azurite
-
 Steps = "Generator[Task[Any], Any, Any]"
 CONTAINER = "where-the-options-say"
 

@@ -32,7 +32,6 @@ def length(_: OrchestrationContext, value: str) -> int:
     return len(value)
 
 
-@pytest.mark.azurite
 def test_the_integration(azurite: Azurite) -> None:
     program = python_blocks()[0]
     with backend() as address:
