@@ -7,6 +7,7 @@
 For `AsyncTaskHubGrpcClient` and other channels of grpc.aio: `interceptors=async_payload_interceptors(store)`.
 """
 
+from ._aio import async_payload_interceptors
 from ._sync import PayloadInterceptor
 
-__all__ = ["PayloadInterceptor"]
+__all__ = ["PayloadInterceptor", "async_payload_interceptors"]

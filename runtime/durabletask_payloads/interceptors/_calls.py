@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from threading import Lock
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 import grpc
+import grpc.aio
 
 from ._messages import rpc_path
 
 _Response = TypeVar("_Response")
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from types import TracebackType
     from typing import TypeAlias
 
@@ -24,6 +26,13 @@ if TYPE_CHECKING:
     Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
     UnaryContinuation: TypeAlias = Callable[[grpc.ClientCallDetails, Message], CallFuture[Message]]
     StreamContinuation: TypeAlias = Callable[[grpc.ClientCallDetails, Message], CallIterator[Message]]
+
+    AioUnaryContinuation: TypeAlias = Callable[
+        [grpc.aio.ClientCallDetails, Message], Awaitable[grpc.aio.UnaryUnaryCall[Message, Message]]
+    ]
+    AioStreamContinuation: TypeAlias = Callable[
+        [grpc.aio.ClientCallDetails, Message], Awaitable[grpc.aio.UnaryStreamCall[Message, Message]]
+    ]
 
     class _CallAndFuture(grpc.Call, grpc.Future[_Response]): ...
 
@@ -43,6 +52,20 @@ class CallDetails(grpc.ClientCallDetails):
         self.credentials = like.credentials
         self.wait_for_ready = getattr(like, "wait_for_ready", None)
         self.compression = getattr(like, "compression", None)
+
+
+def aio_details(
+    like: grpc.aio.ClientCallDetails, *, timeout: float | None, rpc: str | None = None
+) -> grpc.aio.ClientCallDetails:
+    """`like`, with what is given in its place."""
+    # types-grpcio says that the method is str; grpc.aio has, and wants, bytes.
+    method = like.method if rpc is None else cast("str", rpc_path(rpc).encode())
+    return grpc.aio.ClientCallDetails(method, timeout, like.metadata, like.credentials, like.wait_for_ready)
+
+
+def remaining(timeout: float | None, started: float) -> float | None:
+    """What is left of a timeout, in seconds, since `started`. With none left gRPC ends the call as it always does."""
+    return None if timeout is None else max(0.0, timeout - (time.monotonic() - started))
 
 
 class EndedLocallyError(grpc.RpcError):

@@ -22,6 +22,7 @@ from . import _failures as failures
 from ._messages import (
     ACTIVITY,
     ENTITY,
+    KIND_BY_ABANDON,
     ORCHESTRATION,
     copy_of,
     find_token,
@@ -63,6 +64,12 @@ SMALL = 64 * 1024
 
 # For a call of our own, in seconds.
 OWN_TIMEOUT_SECONDS = 30.0
+
+# Of the work items of one stream, how many wait for a transfer or to be given back; past that reading stops.
+MOST_WAITING = 128
+
+# How long the end of a stream waits for its items to be given back.
+FAREWELL_SECONDS = 1.0
 
 # What a completion is cut to when the limit of who refused it is not known: half of gRPC's smallest sensible one.
 _GOAL = 1024 * 1024
@@ -244,13 +251,19 @@ class Policy:
         where += [path] if path else []
         return failures.as_payload_error(error, ": ".join([*where, str(error)]))
 
-    def refused_as_too_large(self, request: Message, sent_bytes: int, error: Exception | None) -> Exception | None:
+    def refused_as_too_large(self, request: Message, sent_bytes: int, error: Exception) -> Exception:
         """What the caller gets for an RPC that ended with RESOURCE_EXHAUSTED when `sent_bytes` were sent."""
         if sent_bytes <= SMALL:  # it was not about the request
             return error
         too_large = failures.too_large(request, sent_bytes, None, largest_field(request))
         too_large.__cause__ = error
         return too_large
+
+    def note_abandonment(self, rpc: str, request: Message) -> None:
+        """A unary call ended. If it gave a work item back, that is no longer under way."""
+        kind = KIND_BY_ABANDON.get(rpc)
+        if kind is not None:
+            self.items.abandoned(kind, cast("pb.AbandonActivityTaskRequest", request).completionToken)  # as all three
 
     # ---- completions ----------------------------------------------------------------------------------------
 
@@ -479,7 +492,7 @@ def _call_of(send: Send[_Call]) -> _Call:
     return send.call
 
 
-def log_if_exhausted(error: Exception | None) -> None:
+def log_if_exhausted(error: BaseException | None) -> None:
     """Say what can be done when GetWorkItems ended because a work item was too large for the worker."""
     if isinstance(error, grpc.RpcError) and error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
         log.error(

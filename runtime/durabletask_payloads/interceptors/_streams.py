@@ -14,7 +14,17 @@ import grpc
 
 from ._calls import CallDetails, EndedLocallyError
 from ._messages import abandonment
-from ._policy import OWN_TIMEOUT_SECONDS, Deexternalize, Send, Verdict, carry_out, log, log_if_exhausted
+from ._policy import (
+    FAREWELL_SECONDS,
+    MOST_WAITING,
+    OWN_TIMEOUT_SECONDS,
+    Deexternalize,
+    Send,
+    Verdict,
+    carry_out,
+    log,
+    log_if_exhausted,
+)
 from ._work_items import WorkItem, arrived
 
 if TYPE_CHECKING:
@@ -25,12 +35,6 @@ if TYPE_CHECKING:
 
     from ._calls import CallIterator, Metadata, StreamContinuation
     from ._policy import Policy, Step
-
-# Of the work items of one stream, how many wait for a transfer or to be given back; past that reading stops.
-MOST_WAITING = 128
-
-# How long the end of a stream waits for its items to be given back.
-_FAREWELL_SECONDS = 1.0
 
 
 class ResolvingStream(grpc.Call):
@@ -273,7 +277,7 @@ class WorkItemStream(ResolvingStream):
             self._held.clear()
             self._has_ended = True  # nothing is given back by others any more
             self._changed.notify_all()
-        self._abandon(items.values(), _FAREWELL_SECONDS)
+        self._abandon(items.values(), FAREWELL_SECONDS)
 
     def _abandon(self, items: Iterable[WorkItem], timeout: float) -> None:
         """Give all of `items` back at the same time."""

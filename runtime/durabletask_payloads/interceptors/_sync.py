@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import grpc
 
-from ._calls import CallDetails, FinishedLater
+from ._calls import CallDetails, FinishedLater, remaining
 from ._messages import (
-    KIND_BY_ABANDON,
     KIND_BY_COMPLETION,
     abandonment,
     instance_of,
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    import durabletask.internal.orchestrator_service_pb2 as pb
     from google.protobuf.message import Message
     from typing_extensions import Self
 
@@ -108,9 +106,7 @@ class PayloadInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClien
             call = self._complete(kind, send, client_call_details, cast("Completion", request))
         else:
             call = self._call(send, client_call_details, request)
-            if name in KIND_BY_ABANDON:
-                token = cast("pb.AbandonActivityTaskRequest", request).completionToken  # as all three have
-                self._policy.items.abandoned(KIND_BY_ABANDON[name], token)
+            self._policy.note_abandonment(name, request)
         return cast("CallFuture[_Response]", call)
 
     def _call(self, send: UnaryContinuation, details: grpc.ClientCallDetails, request: Message) -> CallFuture[Message]:
@@ -119,7 +115,7 @@ class PayloadInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClien
         started = time.monotonic()
         receipt = policy.externalize(request, instance_id)
         if receipt:
-            details = CallDetails(details, timeout=_remaining(details, started))
+            details = CallDetails(details, timeout=remaining(details.timeout, started))
         sent_bytes = 0
         try:
             call = send(details, request)
@@ -130,9 +126,10 @@ class PayloadInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClien
             receipt.restore()
 
         def finish(response: Message | None, error: Exception | None) -> Exception | None:
-            if response is None:
-                exhausted = isinstance(error, grpc.RpcError) and error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-                return policy.refused_as_too_large(request, sent_bytes, error) if exhausted else error
+            if isinstance(error, grpc.RpcError) and error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+                return policy.refused_as_too_large(request, sent_bytes, error)
+            if error is not None:
+                return error
             if policy.wants(response):
                 try:
                     policy.deexternalize(response, instance_id)
@@ -161,7 +158,7 @@ class PayloadInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClien
             if isinstance(step, Externalize):
                 step.receipt = self._policy.externalizer.externalize(step.message, instance_id=step.instance_id)
             elif isinstance(step, Send):
-                timeout = OWN_TIMEOUT_SECONDS if step.is_own else _remaining(details, started)
+                timeout = OWN_TIMEOUT_SECONDS if step.is_own else remaining(details.timeout, started)
                 step.call = send(CallDetails(details, timeout=timeout), step.message)
                 step.code = step.call.code()  # waits for it, also where the caller wanted a future
             elif isinstance(step, Rollback):
@@ -199,11 +196,6 @@ class PayloadInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClien
         else:
             stream = HistoryStream(send(details, request), self._policy, details.timeout, instance_of(request))
         return cast("CallIterator[_Response]", stream)  # as above, and a type for the checkers only
-
-
-def _remaining(details: grpc.ClientCallDetails, started: float) -> float | None:
-    """What is left of the timeout, in seconds. With none left gRPC ends the call as it always does."""
-    return None if details.timeout is None else max(0.0, details.timeout - (time.monotonic() - started))
 
 
 def _delete_if_refused(call: CallFuture[Message], receipt: Receipt) -> None:
