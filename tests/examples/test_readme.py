@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from durabletask.client import OrchestrationStatus, TaskHubGrpcClient
 from durabletask.internal import orchestrator_service_pb2 as pb
 from durabletask.worker import TaskHubGrpcWorker
@@ -17,6 +16,7 @@ from durabletask_payloads import Externalizer, InMemoryPayloadStore
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore
 
 if TYPE_CHECKING:
+    import pytest
     from durabletask.task import OrchestrationContext
 
     from durabletask_payloads._azurite import Azurite
