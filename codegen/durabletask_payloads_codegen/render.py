@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import subprocess
 import sys
 import textwrap
@@ -75,8 +76,10 @@ def render_walkers(model: Model, pb2_module: str) -> dict[str, str]:
         pb2_module: the module whose classes the functions take; it is imported by type checkers only.
 
     Raises:
-        CodegenError: a text that is no Python came out (a fault of a template).
+        CodegenError: `pb2_module` can not be imported under that name, or ruff failed.
     """
+    if any(keyword.iskeyword(name) or not name.isidentifier() for name in pb2_module.split(".")):
+        raise CodegenError(f"pb2 module {pb2_module}: is no name of a Python module")
     package, _, module = pb2_module.rpartition(".")
     files = {
         f"{way.verb}.py": _render(
@@ -151,5 +154,5 @@ def _format(name: str, text: str) -> str:
     command += ["--target-version=py310", f"--stdin-filename={name}", "-"]
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, encoding="utf-8")
     if done.returncode:
-        raise CodegenError(f"{name}: ruff can not format what was rendered: {done.stderr}")
+        raise CodegenError(f"{name}: ruff failed: {done.stderr}")
     return done.stdout

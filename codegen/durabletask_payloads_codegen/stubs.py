@@ -25,9 +25,8 @@ def generate_stubs(schema: Schema) -> dict[str, str]:
         CodegenError: the plugin refuses the schema.
     """
     request = CodeGeneratorRequest(file_to_generate=[schema.file.name], parameter="quiet")
-    # Always those of the installed protobuf, so that the form of the input makes no difference.
-    imports = {file.name: file for file in schema.imports if not file.name.startswith("google/protobuf/")}
-    for file in [*imports.values(), schema.file]:
+    imports = {file.name: file for file in schema.imports}
+    for file in (*schema.imports, schema.file):
         for name in file.dependency:
             if name not in imports:
                 imports[name] = _well_known(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -135,7 +136,7 @@ def test_enums_and_well_known_types_are_no_payloads(tmp_path: Path) -> None:
     ]
 
 
-def test_bad_input(tmp_path: Path) -> None:
+def test_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def error_of(read: object, *arguments: object) -> str:
         assert callable(read)
         with pytest.raises(CodegenError) as raised:
@@ -165,6 +166,11 @@ def test_bad_input(tmp_path: Path) -> None:
     assert error_of(from_module, "json") == "module json is no pb2 module: it has no DESCRIPTOR of a .proto file"
     assert error_of(from_module, "no.such_pb2") == (
         "module no.such_pb2 can not be imported: ModuleNotFoundError: No module named 'no'"
+    )
+    (tmp_path / "raising_pb2.py").write_text("raise RuntimeError('one line\\n  and another')")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    assert error_of(from_module, "raising_pb2") == (
+        "module raising_pb2 can not be imported: RuntimeError: one line and another"
     )
     two = CodeGeneratorRequest(file_to_generate=["a.proto", "b.proto"])
     assert error_of(descriptors.from_request, two) == "name one .proto file, not 2: one schema has one pb2 module"

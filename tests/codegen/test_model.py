@@ -93,6 +93,12 @@ def test_a_oneof_stands_where_its_first_member_does(tmp_path: Path) -> None:
     assert oneof == model.Oneof("pick", (model.Leaf("text", "M.text", "payload", repeated=False),), ("number",))
 
 
+def test_an_optional_field_is_no_oneof(tmp_path: Path) -> None:
+    """proto3 puts each into a synthetic oneof of its own."""
+    built = modelled(tmp_path, "message M { optional google.protobuf.StringValue text = 1; }")
+    assert built.messages["M"].parts == (model.Leaf("text", "M.text", "payload", repeated=False),)
+
+
 def test_function_names(tmp_path: Path) -> None:
     names = {"HTTPServerV2Request": "http_server_v2_request", "A": "a", "lower_case": "lower_case", "ABTest": "ab_test"}
     built = modelled(tmp_path, "\n".join(f"message {name} {{ google.protobuf.StringValue x = 1; }}" for name in names))

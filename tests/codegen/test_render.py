@@ -12,6 +12,7 @@ from google.protobuf.json_format import ParseDict
 from tests.codegen.support import compiled, dedent, functions, modelled
 
 from durabletask_payloads_codegen import render, write
+from durabletask_payloads_codegen.errors import CodegenError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -227,3 +228,20 @@ def test_a_docstring_that_is_too_long_is_wrapped(tmp_path: Path) -> None:
             dddddddddddddddddddddddddddddd.
             """
     ''')
+
+
+@pytest.mark.parametrize("name", ["", "some.", "a-b", "some.class", "x; y"])
+def test_a_pb2_module_that_can_not_be_imported(tmp_path: Path, name: str) -> None:
+    with pytest.raises(CodegenError) as raised:
+        render.render_walkers(modelled(tmp_path, LEAVES), name)
+    assert str(raised.value) == f"pb2 module {name}: is no name of a Python module"
+
+
+def test_ruff_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = modelled(tmp_path, LEAVES)
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\ncat > /dev/null; echo No module named ruff >&2; exit 1\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(CodegenError, match=r"^__init__\.py: ruff failed: No module named ruff$"):
+        render.render_walkers(built, "test_pb2")
