@@ -1,0 +1,281 @@
+"""The SDK's in-memory backend, made to deliver again what a real one would, and the SDK's worker and clients on it.
+
+The SDK's own forgets an activity that is abandoned, never delivers again what a worker held that is gone, and gives
+all activities of a turn the same completion token. This one does as the Durable Task Scheduler: whatever was
+delivered is delivered again, under another token, unless it is completed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import itertools
+import logging
+import threading
+import time
+from collections import Counter
+from concurrent import futures
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import durabletask.internal.orchestrator_service_pb2 as pb
+import durabletask.internal.orchestrator_service_pb2_grpc as stubs
+import grpc
+from durabletask import client, worker
+from durabletask.grpc_options import GrpcChannelOptions
+from durabletask.testing import in_memory_backend as sdk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Sequence
+
+    Completion = pb.ActivityResponse | pb.OrchestratorResponse | pb.EntityBatchResult
+
+_THREADS = 40  # each stream and each waiting client takes one
+
+
+class Work(NamedTuple):
+    """A work item as it stays the same over its deliveries. Kinds: "activity", "orchestration", "entity"."""
+
+    kind: str
+    instance_id: str
+    task_id: int
+
+
+class _Delivery(NamedTuple):
+    work: Work
+    stream: int
+    activity: sdk.ActivityWorkItem | None
+
+
+class RedeliveringBackend(sdk.InMemoryOrchestrationBackend):
+    """See the module. Start it with `start`, or use `running`.
+
+    Attributes:
+        deliveries: how often each work item was delivered.
+        abandonments: how often each was abandoned by its worker.
+        completions: what workers sent to complete something, as it came, tokens and all; the newest last.
+        capabilities: of each GetWorkItems that came.
+        refuse: is asked for a status before a completion is taken; None takes it.
+    """
+
+    def __init__(self, *, options: Sequence[tuple[str, int]] = ()) -> None:
+        super().__init__()
+        self.deliveries: Counter[Work] = Counter()
+        self.abandonments: Counter[Work] = Counter()
+        self.completions: list[Completion] = []
+        self.capabilities: list[list[int]] = []
+        self.refuse: Callable[[Completion], grpc.StatusCode | None] = lambda completion: None
+        self._options = list(options)
+        self._numbers = itertools.count(1)
+        self._delivered: dict[tuple[str, str], _Delivery] = {}
+
+    def start(self) -> str:
+        """Start it on a free port, and return its address."""
+        self._shutdown_event.clear()
+        executor = futures.ThreadPoolExecutor(_THREADS, thread_name_prefix="backend")
+        # SO_REUSEPORT, gRPC's default, lets two backends start on one port.
+        self._server = grpc.server(executor, options=[("grpc.so_reuseport", 0), *self._options])
+        add = cast("Callable[[object, grpc.Server], None]", stubs.add_TaskHubSidecarServiceServicer_to_server)
+        add(self, self._server)
+        self._port = self._server.add_insecure_port("127.0.0.1:0")
+        self._server.start()
+        return f"127.0.0.1:{self._port}"
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is with a worker."""
+        with self._lock:
+            return not self._delivered
+
+    def state_of(self, entity_id: str) -> str | None:
+        """The state of an entity as it is stored: perhaps a token."""
+        with self._lock:
+            entity = self._entities.get(entity_id)
+            return entity.serialized_state if entity else None
+
+    def holder_of(self, entity_id: str) -> str | None:
+        """What holds the lock of an entity."""
+        with self._lock:
+            return self._entities[entity_id].locked_by
+
+    # ---- deliver ----------------------------------------------------------------------------------------------
+
+    def GetWorkItems(
+        self, request: pb.GetWorkItemsRequest, context: grpc.ServicerContext
+    ) -> Generator[pb.WorkItem, None, None]:
+        self.capabilities.append(list(request.capabilities))
+        stream = next(self._numbers)
+        try:
+            for item in super().GetWorkItems(request, context):
+                with self._lock:
+                    self._note(item, stream)
+                yield item
+        finally:
+            with self._lock:
+                for key, delivery in tuple(self._delivered.items()):
+                    if delivery.stream == stream:
+                        self._requeue(key)
+
+    def _note(self, item: pb.WorkItem, stream: int) -> None:
+        activity: sdk.ActivityWorkItem | None = None
+        if item.HasField("activityRequest"):
+            request = item.activityRequest
+            work = Work("activity", request.orchestrationInstance.instanceId, request.taskId)
+            text = request.input.value if request.HasField("input") else None
+            token = next(self._numbers)
+            activity = sdk.ActivityWorkItem(work.instance_id, request.name, work.task_id, text, token)
+            item.completionToken = f"activity-{token}"
+        elif item.HasField("orchestratorRequest"):
+            work = Work("orchestration", item.orchestratorRequest.instanceId, 0)
+        else:
+            work = Work("entity", item.entityRequestV2.instanceId, 0)
+        self._delivered[work.kind, item.completionToken] = _Delivery(work, stream, activity)
+        self.deliveries[work] += 1
+
+    def _requeue(self, key: tuple[str, str]) -> bool:
+        delivery = self._delivered.pop(key, None)
+        if delivery is None:
+            return False
+        work, _, activity = delivery
+        if activity is not None:
+            self._activity_queue.append(activity)
+        elif work.kind == "orchestration":
+            instance = self._instances.get(work.instance_id)
+            if instance is not None:
+                instance.pending_events = [*instance.dispatched_events, *instance.pending_events]
+                instance.dispatched_events = []
+                instance.completion_token = self._next_completion_token  # what still comes for the old one is late
+                self._next_completion_token += 1
+                self._orchestration_in_flight.discard(work.instance_id)
+                self._enqueue_orchestration(work.instance_id)
+        else:
+            entity = self._entities[work.instance_id]
+            entity.pending_operations = [*entity.dispatched_operations, *entity.pending_operations]
+            entity.dispatched_operations = []
+            entity.completion_token = self._next_completion_token
+            self._next_completion_token += 1
+            self._entity_in_flight.discard(work.instance_id)
+            self._enqueue_entity(work.instance_id)
+        self._work_available.set()
+        return True
+
+    # ---- complete and abandon ---------------------------------------------------------------------------------
+
+    def _accepts(self, kind: str, request: Completion, context: grpc.ServicerContext) -> bool:
+        code = self.refuse(request)
+        if code is not None:
+            context.abort(code, "refused by the test")
+        with self._lock:
+            self.completions.append(request)
+            return self._delivered.pop((kind, request.completionToken), None) is not None
+
+    def CompleteActivityTask(
+        self, request: pb.ActivityResponse, context: grpc.ServicerContext
+    ) -> pb.CompleteTaskResponse:
+        is_new = self._accepts("activity", request, context)
+        return super().CompleteActivityTask(request, context) if is_new else pb.CompleteTaskResponse()
+
+    def CompleteOrchestratorTask(
+        self, request: pb.OrchestratorResponse, context: grpc.ServicerContext
+    ) -> pb.CompleteTaskResponse:
+        is_new = self._accepts("orchestration", request, context)
+        return super().CompleteOrchestratorTask(request, context) if is_new else pb.CompleteTaskResponse()
+
+    def CompleteEntityTask(
+        self, request: pb.EntityBatchResult, context: grpc.ServicerContext
+    ) -> pb.CompleteTaskResponse:
+        is_new = self._accepts("entity", request, context)
+        return super().CompleteEntityTask(request, context) if is_new else pb.CompleteTaskResponse()
+
+    def _abandoned(self, kind: str, token: str) -> None:
+        with self._lock:
+            delivery = self._delivered.get((kind, token))
+            if delivery is not None:
+                self.abandonments[delivery.work] += 1
+                self._requeue((kind, token))
+
+    def AbandonTaskActivityWorkItem(
+        self, request: pb.AbandonActivityTaskRequest, context: grpc.ServicerContext
+    ) -> pb.AbandonActivityTaskResponse:
+        self._abandoned("activity", request.completionToken)
+        return pb.AbandonActivityTaskResponse()
+
+    def AbandonTaskOrchestratorWorkItem(
+        self, request: pb.AbandonOrchestrationTaskRequest, context: grpc.ServicerContext
+    ) -> pb.AbandonOrchestrationTaskResponse:
+        self._abandoned("orchestration", request.completionToken)
+        return pb.AbandonOrchestrationTaskResponse()
+
+    def AbandonTaskEntityWorkItem(
+        self, request: pb.AbandonEntityTaskRequest, context: grpc.ServicerContext
+    ) -> pb.AbandonEntityTaskResponse:
+        self._abandoned("entity", request.completionToken)
+        return pb.AbandonEntityTaskResponse()
+
+    def SkipGracefulOrchestrationTerminations(
+        self, request: pb.SkipGracefulOrchestrationTerminationsRequest, context: grpc.ServicerContext
+    ) -> pb.SkipGracefulOrchestrationTerminationsResponse:
+        return pb.SkipGracefulOrchestrationTerminationsResponse()
+
+
+# ---- what runs on it -----------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def running(backend: RedeliveringBackend) -> Generator[str]:
+    """Start `backend`; yields its address."""
+    address = backend.start()
+    try:
+        yield address
+    finally:
+        backend.stop()
+
+
+def worker_on(
+    address: str,
+    functions: Iterable[Callable[..., Any]],
+    interceptors: Sequence[object] = (),
+    **arguments: Any,
+) -> worker.TaskHubGrpcWorker:
+    """A worker, not started, with `functions`: entities, orchestrators and activities by the name of their first
+    parameter: `entity...`, `orchestration...`, else an activity."""
+    of = worker.TaskHubGrpcWorker
+    arguments.setdefault("channel_options", GrpcChannelOptions(max_receive_message_length=64 * 1024 * 1024))
+    # Any: the SDK's alias for interceptors is of grpc's classes, which a list of mixed ones is not for the checkers.
+    made = of(host_address=address, interceptors=cast("Any", list(interceptors)), **_quiet(of), **arguments)
+    for function in functions:
+        first = next(iter(inspect.signature(function).parameters))
+        if first.startswith("orchestration"):
+            made.add_orchestrator(function)
+        elif first.startswith("entity"):
+            made.add_entity(function)
+        else:
+            made.add_activity(function)
+    return made
+
+
+def client_on(address: str, interceptors: Sequence[object] = ()) -> client.TaskHubGrpcClient:
+    """A client; close it."""
+    of = client.TaskHubGrpcClient
+    return of(host_address=address, interceptors=cast("Any", list(interceptors)), **_quiet(of))  # as above
+
+
+def _quiet(of: type) -> dict[str, Any]:
+    """The argument that keeps the SDK's log out of the test's output: older releases have no `logger`."""
+    if "logger" not in inspect.signature(of).parameters:
+        return {"log_handler": logging.NullHandler()}
+    logger = logging.Logger("quiet")
+    logger.addHandler(logging.NullHandler())
+    return {"logger": logger}
+
+
+def wait_until(condition: Callable[[], bool], *, seconds: float = 20, what: str = "it") -> None:
+    """Wait until `condition` holds; an AssertionError names `what` did not happen."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
+        time.sleep(0.01)
+
+
+def our_threads() -> list[str]:
+    """The names of the threads of this package that are running."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("durabletask-payloads")]

@@ -1,0 +1,62 @@
+"""A store that fails, waits and counts as a test says."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+from durabletask_payloads import InMemoryPayloadStore, LargePayloadStorageOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+THRESHOLD = 1024
+MAXIMUM = 100_000
+
+
+def nothing(payload: bytes) -> None:
+    """What a hook does by default."""
+
+
+class ScriptedStore(InMemoryPayloadStore):
+    """Payloads over 1 KiB go out; none may be over 100,000 bytes.
+
+    Attributes:
+        uploading, downloading: get each payload before it is stored or returned; what they raise, the store raises.
+        delay: seconds before a payload is returned.
+        released: set it to end all delays of downloads that are under way in threads.
+        downloads: how many were begun.
+    """
+
+    def __init__(self, *, threshold: int = THRESHOLD, maximum: int = MAXIMUM) -> None:
+        super().__init__(LargePayloadStorageOptions(threshold_bytes=threshold, max_stored_payload_bytes=maximum))
+        self.uploading: Callable[[bytes], None] = nothing
+        self.downloading: Callable[[bytes], None] = nothing
+        self.delay: Callable[[bytes], float] = lambda payload: 0.0
+        self.released = threading.Event()
+        self.downloads = 0
+
+    def upload(self, data: bytes, *, instance_id: str | None = None) -> str:
+        self.uploading(data)
+        return super().upload(data, instance_id=instance_id)
+
+    async def upload_async(self, data: bytes, *, instance_id: str | None = None) -> str:
+        self.uploading(data)
+        return super().upload(data, instance_id=instance_id)
+
+    def download(self, token: str) -> bytes:
+        payload = super().download(token)
+        self.downloads += 1
+        delay = self.delay(payload)
+        if delay:
+            self.released.wait(delay)
+        self.downloading(payload)
+        return payload
+
+    async def download_async(self, token: str) -> bytes:
+        payload = super().download(token)
+        self.downloads += 1
+        await asyncio.sleep(self.delay(payload))
+        self.downloading(payload)
+        return payload
