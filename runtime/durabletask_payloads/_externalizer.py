@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 from ._cache import PayloadCache
 from ._concurrency import TransferSlots
 from ._errors import PayloadIntegrityError
-from ._plan import DeexternalizePlan, ExternalizePlan, PlannedDownload, PlannedUpload
+from ._planning import MESSAGE_BUDGET_BYTES, is_small, plan_downloads, plan_uploads, prefixes_of, smallest_bytes
 from ._schema import walkers_of
 from ._store import PayloadStore
 
@@ -28,15 +28,12 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
     from typing_extensions import Self
 
+    from ._plan import PlannedDownload, PlannedUpload
     from ._store import PayloadStoreLike
 
 _log = logging.getLogger(__name__)
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
-
-# No token is longer, in bytes: v2 with a long account URL, or a v1 one with an instance id as its folder. Only the
-# message budget uses it, to tell before an upload what that would save.
-_LONGEST_TOKEN = 512
 
 
 class Transfer(NamedTuple):
@@ -158,7 +155,7 @@ class Externalizer:
         *,
         concurrency: int = 8,
         cache_bytes: int = 64 * 1024 * 1024,
-        message_budget_bytes: int | None = 3_900_000,
+        message_budget_bytes: int | None = MESSAGE_BUDGET_BYTES,
         strict: bool = False,
         on_transfer: Callable[[Transfer], None] | None = None,
     ) -> None:
@@ -178,8 +175,9 @@ class Externalizer:
         self._on_transfer = on_transfer
         self._slots = TransferSlots(concurrency)
         self._cache = PayloadCache(cache_bytes)
-        # A store written for the SDK does not tell how its tokens begin: all text is put to is_known_token then.
-        self._prefixes = tuple(p.decode() for p in store.token_prefixes) if isinstance(store, PayloadStore) else ("",)
+        self._prefixes = prefixes_of(store)
+        self._is_token = store.is_known_token
+        self._nothing_done = Receipt((), [], self._discard, self._discard_async)
         self._lock = Lock()
         self._pool: ThreadPoolExecutor | None = None
         self._closed = False
@@ -205,7 +203,7 @@ class Externalizer:
         """
         planned = self._plan_uploads(message)
         if not planned:
-            return Receipt((), [], self._discard, self._discard_async)
+            return self._nothing_done
         batches = _equal_payloads(planned)
 
         def upload(batch: list[PlannedUpload]) -> str:
@@ -221,7 +219,7 @@ class Externalizer:
         """`externalize` without blocking the event loop. A cancelled call leaves the message as it was, too."""
         planned = self._plan_uploads(message)
         if not planned:
-            return Receipt((), [], self._discard, self._discard_async)
+            return self._nothing_done
         batches = _equal_payloads(planned)
 
         async def upload(batch: list[PlannedUpload]) -> str:
@@ -281,12 +279,7 @@ class Externalizer:
         Raises:
             TypeError: `message` is not of the Durable Task protos.
         """
-        size = message.ByteSize()
-        maximum = self.store.options.max_stored_payload_bytes
-        for upload in self._walk_out(message, _LONGEST_TOKEN, size, include_diagnostics=True):
-            if len(upload.data) <= maximum:
-                size -= len(upload.data) - _LONGEST_TOKEN
-        return size
+        return smallest_bytes(message, self.store)
 
     @property
     def stats(self) -> PayloadStats:
@@ -338,51 +331,16 @@ class Externalizer:
     # ---- plan and validate ----------------------------------------------------------------------------------
 
     def _plan_uploads(self, message: Message) -> list[PlannedUpload]:
-        walkers = walkers_of(message, strict=self._strict)
-        if walkers.externalize is None:
+        if self._strict:
+            walkers_of(message, strict=True)
+        if is_small(message, self.store.options.threshold_bytes, self.message_budget_bytes):
             return []
-        options = self.store.options
-        if walkers.fans_out and message.ByteSize() <= options.threshold_bytes:
-            return []
-        planned = self._walk_out(message, options.threshold_bytes, options.max_stored_payload_bytes)
-        budget = self.message_budget_bytes
-        if budget is not None:
-            size = message.ByteSize() - sum(len(upload.data) - _LONGEST_TOKEN for upload in planned)
-            if size > budget:
-                planned += self._over_budget(message, size - budget, planned)
-        return planned
-
-    def _walk_out(
-        self, message: Message, threshold: int, maximum: int, *, include_diagnostics: bool = False
-    ) -> list[PlannedUpload]:
-        walk = walkers_of(message, strict=self._strict).externalize
-        plan = ExternalizePlan(threshold, maximum, self.store.is_known_token, include_diagnostics=include_diagnostics)
-        if walk is not None:
-            walk(message, plan)
-        return plan.uploads
-
-    def _over_budget(self, message: Message, excess: int, planned: Sequence[PlannedUpload]) -> list[PlannedUpload]:
-        """The largest payloads that are not `planned` yet, until they save `excess` bytes, or all there are."""
-        maximum = self.store.options.max_stored_payload_bytes
-        taken = {id(upload.field) for upload in planned}
-        rest = self._walk_out(message, _LONGEST_TOKEN, maximum, include_diagnostics=True)
-        rest = [upload for upload in rest if id(upload.field) not in taken]
-        rest.sort(key=lambda upload: len(upload.data), reverse=True)
-        chosen: list[PlannedUpload] = []
-        for upload in rest:
-            if excess <= 0:
-                break
-            chosen.append(upload)
-            excess -= len(upload.data) - _LONGEST_TOKEN
-        return chosen
+        return plan_uploads(message, self.store, self.message_budget_bytes)
 
     def _plan_downloads(self, message: Message) -> list[PlannedDownload]:
-        walk = walkers_of(message, strict=self._strict).deexternalize
-        if walk is None:
-            return []
-        plan = DeexternalizePlan(self._prefixes, self.store.is_known_token)
-        walk(message, plan)
-        return plan.downloads
+        if self._strict:
+            walkers_of(message, strict=True)
+        return plan_downloads(message, self._prefixes, self._is_token)
 
     # ---- transfer -------------------------------------------------------------------------------------------
 

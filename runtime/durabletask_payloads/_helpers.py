@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ._externalizer import Externalizer
+from ._planning import MESSAGE_BUDGET_BYTES, is_small, plan_downloads, prefixes_of
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -18,12 +19,16 @@ if TYPE_CHECKING:
 
 def externalize_payloads(message: Message, store: PayloadStoreLike, *, instance_id: str | None = None) -> None:
     """Store the large payloads of `message` and put their tokens in their place: see `Externalizer.externalize`."""
+    if is_small(message, store.options.threshold_bytes, MESSAGE_BUDGET_BYTES):
+        return
     with Externalizer(store, cache_bytes=0) as externalizer:
         externalizer.externalize(message, instance_id=instance_id)
 
 
 def deexternalize_payloads(message: Message, store: PayloadStoreLike) -> None:
     """Put the payloads in the place of all tokens in `message`: see `Externalizer.deexternalize`."""
+    if not plan_downloads(message, prefixes_of(store), store.is_known_token):
+        return
     with Externalizer(store, cache_bytes=0) as externalizer:
         externalizer.deexternalize(message)
 
@@ -32,11 +37,15 @@ async def externalize_payloads_async(
     message: Message, store: PayloadStoreLike, *, instance_id: str | None = None
 ) -> None:
     """`externalize_payloads` without blocking the event loop."""
+    if is_small(message, store.options.threshold_bytes, MESSAGE_BUDGET_BYTES):
+        return
     with Externalizer(store, cache_bytes=0) as externalizer:  # makes no thread in its asynchronous form
         await externalizer.externalize_async(message, instance_id=instance_id)
 
 
 async def deexternalize_payloads_async(message: Message, store: PayloadStoreLike) -> None:
     """`deexternalize_payloads` without blocking the event loop."""
+    if not plan_downloads(message, prefixes_of(store), store.is_known_token):
+        return
     with Externalizer(store, cache_bytes=0) as externalizer:
         await externalizer.deexternalize_async(message)

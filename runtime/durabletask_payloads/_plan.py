@@ -7,17 +7,27 @@ changed yet when the walk or a transfer fails.
 
 from __future__ import annotations
 
+from functools import lru_cache
+from os.path import commonprefix
 from typing import TYPE_CHECKING, NamedTuple
 
 from ._errors import PayloadTooLargeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from google.protobuf.message import Message
     from google.protobuf.wrappers_pb2 import StringValue
 
 # Longer than any Python string: a gate that nothing passes.
 _NOTHING = 1 << 62
+
+# One search through the bytes of a message is several times faster than a walk where there are at least so many parts
+# of a mean size up to this, in bytes. Where they are larger it is slower, since it copies and reads all of them.
+_MANY = 8
+_SMALL = 1_500
+# What is shorter stands in most texts, and finding it would not save the walk.
+_SHORTEST_MARK = 4
 
 
 class PlannedUpload(NamedTuple):
@@ -77,6 +87,8 @@ class ExternalizePlan:
             PayloadTooLargeError: it is over `max_stored_payload_bytes`.
         """
         text = field.value
+        if len(text) <= self._threshold and text.isascii():  # then it has as many bytes, which need not be made
+            return
         data = text.encode()
         if len(data) <= self._threshold or self._is_token(text):
             return
@@ -105,6 +117,20 @@ class DeexternalizePlan:
         self.downloads: list[PlannedDownload] = []
         self._is_token = is_token
 
+    def rules_out(self, message: Message, *repeated: Sequence[Message]) -> bool:
+        """Whether it is sure, without a walk, that there is no token in `message`.
+
+        Args:
+            message: the message to be walked next.
+            repeated: those of its fields that can hold very many tokens.
+        """
+        for parts in repeated:
+            if len(parts) >= _MANY:
+                mark = _mark(self.prefixes)
+                # From the end: CPython does that 3 times faster, on JSON.
+                return bool(mark) and mean_bytes(parts) <= _SMALL and message.SerializeToString().rfind(mark) < 0
+        return False
+
     def download(self, field: StringValue, path: str) -> None:
         """Note `field` for download if its whole text is a token.
 
@@ -115,3 +141,16 @@ class DeexternalizePlan:
         token = field.value
         if self._is_token(token):
             self.downloads.append(PlannedDownload(field, path, token))
+
+
+def mean_bytes(parts: Sequence[Message]) -> int:
+    """About the mean size of `parts`, in bytes: of three in their midst, since first ones often are of another kind."""
+    count = len(parts)
+    return sum(parts[count * quarter // 4].ByteSize() for quarter in (1, 2, 3)) // 3
+
+
+@lru_cache(maxsize=64)
+def _mark(prefixes: tuple[str, ...]) -> bytes:
+    """The text that is in every token, None worth a search if it is empty."""
+    mark = commonprefix(prefixes).encode()  # noqa: RUF071 - they are no paths
+    return mark if len(mark) >= _SHORTEST_MARK else b""

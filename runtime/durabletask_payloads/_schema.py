@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, NamedTuple, cast
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import durabletask_payloads_walkers as walkers
 
@@ -24,37 +25,47 @@ _log = logging.getLogger(__name__)
 class MessageWalkers(NamedTuple):
     """The walkers of one message class; None where it bears no payload in that direction.
 
-    `fans_out`: there may be many payloads, so it pays to rule all of them out at once.
+    `parts` is what can be very many in it: its repeated field with payloads, the longest if it has several.
     """
 
     externalize: Callable[[Message, ExternalizePlan], None] | None
     deexternalize: Callable[[Message, DeexternalizePlan], None] | None
-    fans_out: bool
+    parts: Callable[[Message], Sequence[Message]] | None
     unknown_fields: tuple[str, ...]
 
 
-_by_class: dict[type[Message], MessageWalkers] = {}
+_FAN_OUT = {"OrchestratorResponse": ("actions",), "EntityBatchResult": ("results", "actions")}
 _unknown_by_file: dict[object, tuple[str, ...]] = {}
 
 
-def walkers_of(message: Message, *, strict: bool) -> MessageWalkers:
-    """The walkers for `message`, found by the full name of its type and kept by its class.
+class _WalkersByClass(dict["type[Message]", MessageWalkers]):
+    """Found by the full name of the message type, and kept by its class."""
+
+    def __missing__(self, message_class: type[Message]) -> MessageWalkers:
+        found = self[message_class] = _find(message_class)
+        return found
+
+
+walkers_by_class: Final = _WalkersByClass()
+"""The walkers for each message class; TypeError, as `walkers_of`, for one that is not of the schema."""
+
+
+def walkers_of(message: Message, *, strict: bool = False) -> MessageWalkers:
+    """The walkers for `message`.
 
     Raises:
         TypeError: `message` is of no type in the schema that the walkers were generated from.
         SchemaMismatchError: `strict`, and its schema has StringValue fields that the walkers do not know.
     """
-    found = _by_class.get(type(message))
-    if found is None:
-        found = _by_class[type(message)] = _find(message)
+    found = walkers_by_class[type(message)]
     if strict and found.unknown_fields:
         raise SchemaMismatchError(_mismatch(found.unknown_fields))
     return found
 
 
-def _find(message: Message) -> MessageWalkers:
-    name = message.DESCRIPTOR.full_name
-    file = message.DESCRIPTOR.file
+def _find(message_class: type[Message]) -> MessageWalkers:
+    name = message_class.DESCRIPTOR.full_name
+    file = message_class.DESCRIPTOR.file
     if name not in walkers.MESSAGES:
         raise TypeError(
             f"{name} ({file.name}) is not a message of {walkers.SOURCE}, which the walkers were "
@@ -62,21 +73,32 @@ def _find(message: Message) -> MessageWalkers:
         )
     unknown = _unknown_by_file.get(file)
     if unknown is None:
-        unknown = _unknown_by_file[file] = tuple(_unknown_fields(message))
+        unknown = _unknown_by_file[file] = tuple(_unknown_fields(message_class))
         if unknown:
             _log.warning(_mismatch(unknown))
     # The one cast: the tables say Never, since each walker takes its own message type; the name is the proof.
     return MessageWalkers(
         cast("Callable[[Message, ExternalizePlan], None] | None", walkers.EXTERNALIZE.get(name)),
         cast("Callable[[Message, DeexternalizePlan], None] | None", walkers.DEEXTERNALIZE.get(name)),
-        name in walkers.FAN_OUT,
+        _longest(_FAN_OUT.get(name, ())),
         unknown,
     )
 
 
-def _unknown_fields(message: Message) -> Iterator[str]:
-    """The StringValue fields of the file that `message` is from, less those that the walkers know."""
-    pending: list[Descriptor | UpbDescriptor] = list(message.DESCRIPTOR.file.message_types_by_name.values())
+def _longest(fields: Sequence[str]) -> Callable[[Message], Sequence[Message]] | None:
+    match fields:
+        case ():
+            return None
+        case (field,):
+            return attrgetter(field)
+        case _:
+            all_of = attrgetter(*fields)
+            return lambda message: max(all_of(message), key=len)
+
+
+def _unknown_fields(message_class: type[Message]) -> Iterator[str]:
+    """The StringValue fields of the file that `message_class` is from, less those that the walkers know."""
+    pending: list[Descriptor | UpbDescriptor] = list(message_class.DESCRIPTOR.file.message_types_by_name.values())
     while pending:
         descriptor = pending.pop(0)
         pending.extend(descriptor.nested_types)
