@@ -12,6 +12,8 @@ from durabletask_payloads._azurite import Azurite
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from azure.storage.blob import BlobServiceClient, ContainerClient
+
 
 @pytest.fixture(scope="session")
 def azurite() -> Iterator[Azurite]:
@@ -24,3 +26,10 @@ def azurite() -> Iterator[Azurite]:
 def container() -> str:
     """A container name that no other test uses. The container does not exist yet."""
     return f"test-{uuid.uuid4().hex}"
+
+
+def made(service: BlobServiceClient, container: str) -> ContainerClient:
+    """`container`, made. The client's own method is not wholly typed."""
+    client = service.get_container_client(container)
+    client.create_container()
+    return client

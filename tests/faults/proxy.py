@@ -48,6 +48,16 @@ class Fault:
 HEALTHY = Fault()
 
 
+def always(fault: Fault) -> Callable[[int], Fault]:
+    """A plan: `fault` for every connection."""
+    return lambda number: fault
+
+
+def first(count: int, fault: Fault) -> Callable[[int], Fault]:
+    """A plan: `fault` for the first `count` connections, then none."""
+    return lambda number: fault if number < count else HEALTHY
+
+
 def canned(status: int, reason: str, code: str = "", **headers: str) -> Fault:
     """An answer as Azure gives it: status, error code and XML body."""
     body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{reason}</Message></Error>".encode()
@@ -68,22 +78,29 @@ class FaultProxy:
 
     Args:
         target: the port of the server.
-        plan: the fault of the n-th connection, counted from 0.
+        plan: the fault of the n-th connection, counted from 0; none by default.
 
     Attributes:
         port: where it listens.
         connections: how many were made to it.
+        open_connections: how many of them are open.
         requests: the request lines that it saw.
+        response_bytes: how much it has passed on from the server.
     """
 
-    def __init__(self, target: int, plan: Callable[[int], Fault] = lambda number: HEALTHY) -> None:
+    def __init__(self, target: int, plan: Callable[[int], Fault] | None = None) -> None:
         self.port = 0
         self.connections = 0
         self.requests: list[str] = []
-        self.plan = plan
+        self.response_bytes = 0
+        self.plan = plan or always(HEALTHY)
         self._target = target
         self._frozen_before = 0
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def open_connections(self) -> int:
+        return len(self._tasks)
 
     def freeze(self) -> None:
         """Make the connections that there are half open: the peer is gone, and nobody says so. New ones work."""
@@ -193,6 +210,7 @@ class FaultProxy:
             left = min(ends) - passed if ends else len(data)
             await asyncio.sleep(fault.delay)
             await loop.sock_sendall(client, data[:left])
+            self.response_bytes += len(data[:left])
             passed += len(data)
             if ends and passed >= min(ends):
                 if fault.stall_response_after is not None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
     from typing import IO
 
@@ -39,13 +40,23 @@ class Azurite:
 
     Args:
         location: the folder that keeps the data over a `stop` and `start`; in memory where None.
+        options: further options of its command line.
+        environment: variables for its process, beside those of this one.
 
     Attributes:
         port: the port it listens on. It stays the same when it is stopped and started again.
     """
 
-    def __init__(self, location: Path | None = None) -> None:
+    def __init__(
+        self,
+        location: Path | None = None,
+        *,
+        options: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.port = 0
+        self._options = options
+        self._environment = environment or {}
         self._location = location
         self._process: subprocess.Popen[str] | None = None
 
@@ -87,7 +98,9 @@ class Azurite:
                 # The client asks for a newer API version than Azurite knows.
                 *("--silent", "--skipApiVersionCheck", "--disableTelemetry"),
                 *("--blobHost", "127.0.0.1", "--blobPort", str(self.port), *keep),
+                *self._options,
             ],
+            env={**os.environ, **self._environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -146,7 +159,7 @@ class _Output:
             for line in stream:
                 if not self.listening.is_set():
                     self._lines.append(line)
-                    if match := re.search(r"successfully listens on http://127\.0\.0\.1:(\d+)", line):
+                    if match := re.search(r"successfully listens on https?://127\.0\.0\.1:(\d+)", line):
                         self.port = int(match[1])
                         self.listening.set()
         self.listening.set()  # it ended: nobody has to wait longer

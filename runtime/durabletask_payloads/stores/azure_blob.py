@@ -56,6 +56,7 @@ try:
     from azure.core.pipeline.transport import AioHttpTransport, AsyncHttpResponse, AsyncHttpTransport, HttpRequest
     from azure.storage.blob import ContentSettings, StorageErrorCode
     from azure.storage.blob.aio import BlobServiceClient
+    from yarl import URL  # as aiohttp does
 except ImportError as error:
     raise ImportError(
         f"BlobPayloadStore needs azure-storage-blob and aiohttp ({error}): pip install durabletask-payloads[azure]"
@@ -460,7 +461,13 @@ class _Transport(AsyncHttpTransport[HttpRequest, AsyncHttpResponse]):
         if isinstance(request.data, bytes):
             # The attribute's type leaves out streams, which aiohttp takes.
             request.data = cast("bytes", io.BytesIO(request.data))
-        response: AsyncHttpResponse = await self._aiohttp.send(request, **kwargs)
+        url = request.url
+        # As it was signed: of a text, aiohttp would write the path anew, with "@" for "%40".
+        request.url = cast("str", URL(url, encoded=True))
+        try:
+            response: AsyncHttpResponse = await self._aiohttp.send(request, **kwargs)
+        finally:
+            request.url = url
         return response
 
     async def open(self) -> None:
@@ -565,6 +572,8 @@ async def _upload(container: ContainerClient, blob: _Blob) -> None:
 
 def _location(url: str) -> tuple[str, str]:
     """The account URL and the container of a trusted location, or ValueError."""
+    if "?" in url or "#" in url:  # not quoted: there may be a signature in it
+        raise ValueError("a trusted location must be the URL of a container, without query or fragment")
     account_url, _, container = url.rstrip("/").rpartition("/")
     account_url = normal_account_url(account_url)
     check_container_name(container)

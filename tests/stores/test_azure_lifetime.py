@@ -1,0 +1,237 @@
+"""Threads, event loops, processes, and the end of each."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.faults.proxy import Fault, FaultProxy, first
+from tests.stores.forms import Form, both_forms
+
+from durabletask_payloads._errors import PayloadStoreUnavailableError
+from durabletask_payloads.stores import azure_blob
+from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from durabletask_payloads._azurite import Azurite
+
+
+@pytest.fixture
+def proxy(azurite: Azurite) -> Iterator[FaultProxy]:
+    with FaultProxy(azurite.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def options(azurite: Azurite, container: str, proxy: FaultProxy) -> BlobPayloadStoreOptions:
+    return BlobPayloadStoreOptions(connection_string=azurite.connection_string_at(proxy.port), container_name=container)
+
+
+def store_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "durabletask-payloads-blob"]
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+def test_one_connection_serves_threads_and_loops(options: BlobPayloadStoreOptions, proxy: FaultProxy) -> None:
+    with BlobPayloadStore(options) as store:
+        token = store.upload(b"1")
+        for _ in range(5):
+            with ThreadPoolExecutor(1) as pool:
+                assert pool.submit(store.download, token).result() == b"1"
+            assert asyncio.run(store.download_async(token)) == b"1"
+        assert proxy.connections == 1
+        assert len(store_threads()) == 1
+
+
+def test_two_loops_at_the_same_time(options: BlobPayloadStoreOptions) -> None:
+    with BlobPayloadStore(options) as store:
+        token = asyncio.run(store.upload_async(b"x" * 100_000))
+
+        async def download_many() -> list[bytes]:
+            return await asyncio.gather(*(store.download_async(token) for _ in range(10)))
+
+        def run_a_loop(number: int) -> list[bytes]:
+            return asyncio.run(download_many())
+
+        with ThreadPoolExecutor(4) as pool:
+            for result in pool.map(run_a_loop, range(8)):
+                assert result == [b"x" * 100_000] * 10
+
+
+def test_the_loop_of_the_caller_goes_on(options: BlobPayloadStoreOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow_encode(data: bytes, compression: str) -> bytes:
+        time.sleep(0.5)
+        return data
+
+    def slow_decode(body: bytes, *, token: str, limit: int, sha256: str | None) -> bytes:
+        time.sleep(0.5)
+        return body
+
+    monkeypatch.setattr(azure_blob, "encode", slow_encode)
+    monkeypatch.setattr(azure_blob, "decode", slow_decode)
+
+    async def longest_gap() -> float:
+        async def there_and_back() -> None:
+            assert await store.download_async(await store.upload_async(b"1")) == b"1"
+
+        gaps: list[float] = []
+        task = asyncio.create_task(there_and_back())
+        while not task.done():
+            begin = time.perf_counter()
+            await asyncio.sleep(0.001)
+            gaps.append(time.perf_counter() - begin)
+        await task
+        return max(gaps)
+
+    with BlobPayloadStore(options) as store:
+        assert asyncio.run(longest_gap()) < 0.4
+
+
+@both_forms
+@pytest.mark.parametrize("way", ["close", "aclose", "with", "async with"])
+def test_closed(options: BlobPayloadStoreOptions, proxy: FaultProxy, form: Form, way: str) -> None:
+    store = BlobPayloadStore(options)
+    token = form.upload(store, b"1")
+    assert len(store_threads()) == 1
+
+    async def leave() -> None:
+        async with store:
+            pass
+
+    match way:
+        case "close":
+            store.close()
+        case "aclose":
+            asyncio.run(store.aclose())
+        case "with":
+            with store:
+                pass
+        case _:
+            asyncio.run(leave())
+    assert store_threads() == []
+    wait_until(lambda: proxy.open_connections == 0)
+    store.close()  # nothing happens
+    asyncio.run(store.aclose())
+    # Transient: a work item that arrives while a process ends must not be completed as failed.
+    with pytest.raises(PayloadStoreUnavailableError, match="was closed"):
+        form.download(store, token)
+    with pytest.raises(PayloadStoreUnavailableError, match="was closed"):
+        form.upload(store, b"2")
+    assert store_threads() == []
+
+
+def test_closed_without_use(options: BlobPayloadStoreOptions) -> None:
+    BlobPayloadStore(options).close()
+    assert store_threads() == []
+
+
+@both_forms
+def test_closed_in_the_middle(options: BlobPayloadStoreOptions, proxy: FaultProxy, form: Form) -> None:
+    store = BlobPayloadStore(options)
+    token = store.upload(b"1")
+    proxy.freeze()
+    with ThreadPoolExecutor(1) as pool:
+        download = pool.submit(form.download, store, token)
+        time.sleep(0.2)
+        begin = time.perf_counter()
+        store.close()
+        with pytest.raises(PayloadStoreUnavailableError, match="was closed"):
+            download.result()
+        assert time.perf_counter() - begin < 2
+
+
+def test_a_cancelled_caller_ends_the_request(options: BlobPayloadStoreOptions, proxy: FaultProxy) -> None:
+    async def give_up(token: str) -> None:
+        await asyncio.wait_for(store.download_async(token), 0.2)
+
+    with BlobPayloadStore(options) as store:
+        token = store.upload(b"1")
+        proxy.freeze()
+        with pytest.raises(asyncio.TimeoutError):
+            asyncio.run(give_up(token))
+        # aiohttp closes the connection of a request that was cancelled.
+        wait_until(lambda: proxy.open_connections == 0)
+        assert store.download(token) == b"1"
+
+
+def test_forgotten(options: BlobPayloadStoreOptions, proxy: FaultProxy) -> None:
+    store = BlobPayloadStore(options)
+    store.upload(b"1")
+    del store
+    gc.collect()
+    wait_until(lambda: store_threads() == [])
+    wait_until(lambda: proxy.open_connections == 0)
+
+
+PROGRAM = """
+import asyncio, os, sys
+from durabletask_payloads.stores import azure_blob
+from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
+store = BlobPayloadStore(BlobPayloadStoreOptions(connection_string=sys.argv[1], container_name=sys.argv[2]))
+token = store.upload(b"1")
+assert asyncio.run(store.download_async(token)) == b"1"
+"""
+
+
+def run(program: str, options: BlobPayloadStoreOptions) -> str:
+    """What it prints, on both streams, with all warnings of unclosed resources and pending tasks."""
+    assert options.connection_string is not None
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", program, options.connection_string, options.container_name],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=60,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_a_process_ends_without_a_word(options: BlobPayloadStoreOptions, proxy: FaultProxy) -> None:
+    assert run(PROGRAM, options) == ""
+    wait_until(lambda: proxy.open_connections == 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_after_a_fork(options: BlobPayloadStoreOptions) -> None:
+    program = (
+        PROGRAM
+        + """
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of any fork beside threads
+child = os.fork()
+if child == 0:
+    assert store.download(token) == b"1"
+    assert asyncio.run(store.download_async(store.upload(b"2"))) == b"2"
+    store.close()
+    sys.exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert store.download(token) == b"1"
+print("parent still works")
+"""
+    )
+    assert run(program, options) == "parent still works\n"
+
+
+def test_a_fault_is_of_one_connection(options: BlobPayloadStoreOptions, proxy: FaultProxy) -> None:
+    """The proxy's own test: what these tests stand on."""
+    proxy.plan = first(1, Fault(reset_request_after=1))
+    with BlobPayloadStore(options) as store:
+        store.upload(b"1")
+    assert proxy.connections == 2
