@@ -156,7 +156,8 @@ def _render(options: argparse.Namespace) -> dict[str, str]:
 
 def _generate(options: argparse.Namespace) -> int:
     output: Path = options.output
-    changed = write.write(output, _render(options))
+    files = _render(options)
+    changed = write.write(output, files, write.packages(files))
     for path in changed:
         print(output / path)
     return 0
@@ -164,7 +165,8 @@ def _generate(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     output: Path = options.output
-    difference = write.difference(output, _render(options))
+    files = _render(options)
+    difference = write.difference(output, files, write.packages(files))
     if not difference:
         return 0
     print(difference)

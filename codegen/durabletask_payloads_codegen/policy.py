@@ -21,6 +21,7 @@ __all__ = ["KINDS", "FieldKind", "Policy", "load_policy"]
 
 FieldKind: TypeAlias = Literal["payload", "diagnostic", "metadata"]
 KINDS: Mapping[str, FieldKind] = {"payload": "payload", "diagnostic": "diagnostic", "metadata": "metadata"}
+_CHOICE = "payload, diagnostic or metadata"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Policy:
         known = list(fields)
         faults: list[str] = []
         if missing := [field for field in known if field not in self.kinds]:
-            faults.append(f"not classified: {', '.join(missing)} (add each as {', '.join(KINDS)})")
+            faults.append(f"not classified: {', '.join(missing)} (add each as {_CHOICE})")
         if gone := sorted(self.kinds.keys() - set(known)):
             faults.append(f"no such StringValue field: {', '.join(gone)} (remove)")
         if faults:
@@ -65,7 +66,7 @@ def load_policy(path: Path) -> Policy:
             raise CodegenError(f"{path}: {message}: must be a table with the fields of a message, as [{message}]")
         for field, kind in table.items():
             if not isinstance(kind, str) or kind not in KINDS:
-                raise CodegenError(f"{path}: {message}.{field}: is {kind!r}, must be one of {', '.join(KINDS)}")
+                raise CodegenError(f"{path}: {message}.{field}: is {kind!r}, must be {_CHOICE}")
             kinds[f"{message}.{field}"] = KINDS[kind]
     return Policy(str(path), kinds)
 

@@ -11,19 +11,28 @@ from typing import TYPE_CHECKING
 from .errors import CodegenError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
-__all__ = ["difference", "write"]
+__all__ = ["difference", "packages", "write"]
 
 # What may be removed from a generated package when it is generated no longer.
 _GENERATED_SUFFIXES = {".py", ".pyi", ".typed"}
 
 
-def write(root: Path, files: Mapping[str, str]) -> list[str]:
+def packages(files: Mapping[str, str]) -> frozenset[str]:
+    """The top folders of `files`."""
+    return frozenset(path.partition("/")[0] for path in files if "/" in path)
+
+
+def write(root: Path, files: Mapping[str, str], owned: Collection[str] = ()) -> list[str]:
     """Make `root` hold `files`, keyed by their path in it, and return the paths that changed.
 
-    All are written to temporary files first, then renamed, so that an error leaves everything as it was. A file
-    of a package (a top folder) that is not among `files` any more is removed.
+    All are written to temporary files first, then renamed, so that an error leaves everything as it was.
+
+    Args:
+        root: the folder; it is made if it is missing.
+        files: the texts by path.
+        owned: top folders that hold nothing but generated Python: a file in them that is not among `files` is removed.
 
     Raises:
         CodegenError: a file can not be written.
@@ -40,7 +49,7 @@ def write(root: Path, files: Mapping[str, str]) -> list[str]:
             temporary[target].chmod(0o644)  # a temporary file is private to its owner
         for target, source in temporary.items():
             source.replace(target)
-        gone = _gone(root, files)
+        gone = _gone(root, files, owned)
         for path in gone:
             (root / path).unlink()
     except OSError as error:
@@ -52,10 +61,10 @@ def write(root: Path, files: Mapping[str, str]) -> list[str]:
     return changed + gone
 
 
-def difference(root: Path, files: Mapping[str, str]) -> str:
-    """A unified diff from what `root` holds to `files`; empty if they are the same."""
+def difference(root: Path, files: Mapping[str, str], owned: Collection[str] = ()) -> str:
+    """A unified diff from what `root` holds to what `write` would make of it; empty if they are the same."""
     chunks: list[str] = []
-    for path in sorted({*files, *_gone(root, files)}):
+    for path in sorted({*files, *_gone(root, files, owned)}):
         there, wanted = _read(root / path), files.get(path)
         if there is not None and wanted is not None and there == wanted.encode():
             continue
@@ -77,8 +86,7 @@ def _read(path: Path) -> bytes | None:
         raise CodegenError(f"{path}: can not be read: {error.strerror}") from error
 
 
-def _gone(root: Path, files: Mapping[str, str]) -> list[str]:
-    packages = sorted({path.partition("/")[0] for path in files if "/" in path})
-    there = (path for package in packages for path in sorted((root / package).rglob("*")))
+def _gone(root: Path, files: Mapping[str, str], owned: Collection[str]) -> list[str]:
+    there = (path for package in sorted(owned) for path in sorted((root / package).rglob("*")))
     found = [path.relative_to(root).as_posix() for path in there if path.suffix in _GENERATED_SUFFIXES]
     return [path for path in found if path not in files]

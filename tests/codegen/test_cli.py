@@ -73,7 +73,7 @@ def test_one_field_more(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(tree / "generated")
     error = (
         "durabletask-payloads-codegen: error: protos/payload_fields.toml: not classified: ActivityResponse.summary "
-        "(add each as payload, diagnostic, metadata)\n"
+        "(add each as payload, diagnostic or metadata)\n"
     )
     for command in ("generate", "check"):
         assert cli.main([command]) == 2
@@ -216,6 +216,19 @@ def test_import_proto_prints_and_compares(tree: Path, capsys: pytest.CaptureFixt
     assert cli.main(["import-proto", PB2_MODULE, "--output", "elsewhere"]) == 0
     assert capsys.readouterr().out == f"elsewhere/{PROTO.removeprefix('protos/')}: new\n"
     assert (tree / "elsewhere" / PROTO.removeprefix("protos/")).read_text() == original
+
+
+def test_import_proto_removes_nothing(tree: Path) -> None:
+    """It may write beside Python that is not ours; `generate` cleans up what is."""
+    (tree / "protos/durabletask/mine.py").write_text("")
+    (tree / "generated/durabletask_payloads_walkers/stale.py").write_text("")
+    replace(tree / PROTO, "message ActivityResponse {\n", "message ActivityResponse {\n  string gone = 77;\n")
+    assert cli.main(["import-proto", PB2_MODULE, "--output", "protos"]) == 0
+    assert (tree / "protos/durabletask/mine.py").exists()
+    assert cli.main(["check"]) == 1
+    assert cli.main(["generate"]) == 0
+    assert not (tree / "generated/durabletask_payloads_walkers/stale.py").exists()
+    assert cli.main(["check"]) == 0
 
 
 def test_import_proto_refuses_what_it_can_not_print_exactly(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -168,15 +168,15 @@ FIELDS = "message M { google.protobuf.StringValue a = 1; string b = 2; google.pr
 @pytest.mark.parametrize(
     ("kinds", "error"),
     [
-        ({}, "p.toml: not classified: M.a, M.c (add each as payload, diagnostic, metadata)"),
-        ({"M.a": "payload"}, "p.toml: not classified: M.c (add each as payload, diagnostic, metadata)"),
+        ({}, "p.toml: not classified: M.a, M.c (add each as payload, diagnostic or metadata)"),
+        ({"M.a": "payload"}, "p.toml: not classified: M.c (add each as payload, diagnostic or metadata)"),
         (
             {"M.c": "payload", "M.a": "metadata", "M.z": "payload", "M.b": "payload", "Gone.x": "metadata"},
             "p.toml: no such StringValue field: Gone.x, M.b, M.z (remove)",
         ),
         (
             {"M.a": "payload", "M.b": "payload"},
-            "p.toml: not classified: M.c (add each as payload, diagnostic, metadata); "
+            "p.toml: not classified: M.c (add each as payload, diagnostic or metadata); "
             "no such StringValue field: M.b (remove)",
         ),
     ],
@@ -202,9 +202,9 @@ def test_a_policy_file(tmp_path: Path) -> None:
         ("[M\n", "p.toml: malformed TOML: "),
         ('[M]\na = "payload"\na = "payload"\n', "p.toml: malformed TOML: "),
         (b"\xff", "p.toml: malformed TOML: "),
-        ('[M]\na = "secret"\n', "p.toml: M.a: is 'secret', must be one of payload, diagnostic, metadata"),
-        ("[M]\na = 1\n", "p.toml: M.a: is 1, must be one of payload, diagnostic, metadata"),
-        ('[M]\na = ["payload"]\n', "p.toml: M.a: is ['payload'], must be one of payload, diagnostic, metadata"),
+        ('[M]\na = "secret"\n', "p.toml: M.a: is 'secret', must be payload, diagnostic or metadata"),
+        ("[M]\na = 1\n", "p.toml: M.a: is 1, must be payload, diagnostic or metadata"),
+        ('[M]\na = ["payload"]\n', "p.toml: M.a: is ['payload'], must be payload, diagnostic or metadata"),
         ('a = "payload"\n', "p.toml: a: must be a table with the fields of a message, as [a]"),
         (None, "p.toml: can not be read: No such file or directory"),
     ],

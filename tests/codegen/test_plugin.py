@@ -51,7 +51,7 @@ def test_protoc_prints_an_error_and_writes_nothing(tmp_path: Path) -> None:
     done = protoc(tmp_path, tmp_path / "out", f"--durabletask-payloads_opt=policy={policy}", str(proto))
     assert done.returncode == 1
     assert done.stderr == (
-        f"--durabletask-payloads_out: {policy}: not classified: M.fresh (add each as payload, diagnostic, metadata)\n"
+        f"--durabletask-payloads_out: {policy}: not classified: M.fresh (add each as payload, diagnostic or metadata)\n"
     )
     assert contents(tmp_path / "out") == {}
 

@@ -34,10 +34,14 @@ def test_what_is_generated_no_longer_is_removed(tmp_path: Path) -> None:
     (tmp_path / "package/__pycache__/a.pyc").write_bytes(b"x")
     (tmp_path / "package/sub/stale.py").write_text("old = 1\n")
     (tmp_path / "other.py").write_text("not = 'ours'\n")
-    assert "-old = 1" in write.difference(tmp_path, FILES)
-    assert write.write(tmp_path, FILES) == ["package/sub/stale.py"]
-    assert contents(tmp_path).keys() == {*FILES, "package/__pycache__/a.pyc", "other.py"}
     assert write.difference(tmp_path, FILES) == ""
+    assert write.write(tmp_path, FILES) == [], "nobody said that the folder is ours"
+    owned = write.packages(FILES)
+    assert owned == {"package"}
+    assert "-old = 1" in write.difference(tmp_path, FILES, owned)
+    assert write.write(tmp_path, FILES, owned) == ["package/sub/stale.py"]
+    assert contents(tmp_path).keys() == {*FILES, "package/__pycache__/a.pyc", "other.py"}
+    assert write.difference(tmp_path, FILES, owned) == ""
 
 
 def test_an_error_before_the_last_file_leaves_everything_as_it_was(
