@@ -24,7 +24,9 @@ def generate_stubs(schema: Schema) -> dict[str, str]:
     Raises:
         CodegenError: the plugin refuses the schema.
     """
-    request = CodeGeneratorRequest(file_to_generate=[schema.file.name], parameter="quiet")
+    # Concrete: an implementation of a part of a service, as the SDK's in-memory backend is, can be instantiated.
+    options = "quiet,generate_concrete_servicer_stubs"
+    request = CodeGeneratorRequest(file_to_generate=[schema.file.name], parameter=options)
     imports = {file.name: file for file in schema.imports}
     for file in (*schema.imports, schema.file):
         for name in file.dependency:

@@ -95,204 +95,175 @@ class TaskHubSidecarServiceAsyncStub(TaskHubSidecarServiceStub):
     AbandonTaskEntityWorkItem: _aio.UnaryUnaryMultiCallable[_orchestrator_service_pb2.AbandonEntityTaskRequest, _orchestrator_service_pb2.AbandonEntityTaskResponse]  # type: ignore[assignment]
     SkipGracefulOrchestrationTerminations: _aio.UnaryUnaryMultiCallable[_orchestrator_service_pb2.SkipGracefulOrchestrationTerminationsRequest, _orchestrator_service_pb2.SkipGracefulOrchestrationTerminationsResponse]  # type: ignore[assignment]
 
-class TaskHubSidecarServiceServicer(metaclass=_abc_1.ABCMeta):
-    @_abc_1.abstractmethod
+class TaskHubSidecarServiceServicer:
     def Hello(
         self,
         request: _empty_pb2.Empty,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]: ...
 
-    @_abc_1.abstractmethod
     def StartInstance(
         self,
         request: _orchestrator_service_pb2.CreateInstanceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_service_pb2.CreateInstanceResponse, _abc.Awaitable[_orchestrator_service_pb2.CreateInstanceResponse]]: ...
 
-    @_abc_1.abstractmethod
     def GetInstance(
         self,
         request: _orchestrator_service_pb2.GetInstanceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_service_pb2.GetInstanceResponse, _abc.Awaitable[_orchestrator_service_pb2.GetInstanceResponse]]: ...
 
-    @_abc_1.abstractmethod
     def RewindInstance(
         self,
         request: _orchestrator_service_pb2.RewindInstanceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_service_pb2.RewindInstanceResponse, _abc.Awaitable[_orchestrator_service_pb2.RewindInstanceResponse]]: ...
 
-    @_abc_1.abstractmethod
     def RestartInstance(
         self,
         request: _orchestrator_service_pb2.RestartInstanceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_service_pb2.RestartInstanceResponse, _abc.Awaitable[_orchestrator_service_pb2.RestartInstanceResponse]]: ...
 
-    @_abc_1.abstractmethod
     def WaitForInstanceStart(
         self,
         request: _orchestrator_service_pb2.GetInstanceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_service_pb2.GetInstanceResponse, _abc.Awaitable[_orchestrator_service_pb2.GetInstanceResponse]]: ...
 
-    @_abc_1.abstractmethod
     def WaitForInstanceCompletion(
         self,
         request: _orchestrator_service_pb2.GetInstanceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_service_pb2.GetInstanceResponse, _abc.Awaitable[_orchestrator_service_pb2.GetInstanceResponse]]: ...
 
-    @_abc_1.abstractmethod
     def RaiseEvent(
         self,
         request: _orchestrator_service_pb2.RaiseEventRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_service_pb2.RaiseEventResponse, _abc.Awaitable[_orchestrator_service_pb2.RaiseEventResponse]]: ...
 
-    @_abc_1.abstractmethod
     def TerminateInstance(
         self,
         request: _orchestrator_service_pb2.TerminateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_service_pb2.TerminateResponse, _abc.Awaitable[_orchestrator_service_pb2.TerminateResponse]]: ...
 
-    @_abc_1.abstractmethod
     def SuspendInstance(
         self,
         request: _orchestrator_service_pb2.SuspendRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_service_pb2.SuspendResponse, _abc.Awaitable[_orchestrator_service_pb2.SuspendResponse]]: ...
 
-    @_abc_1.abstractmethod
     def ResumeInstance(
         self,
         request: _orchestrator_service_pb2.ResumeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_service_pb2.ResumeResponse, _abc.Awaitable[_orchestrator_service_pb2.ResumeResponse]]: ...
 
-    @_abc_1.abstractmethod
     def QueryInstances(
         self,
         request: _orchestrator_service_pb2.QueryInstancesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_service_pb2.QueryInstancesResponse, _abc.Awaitable[_orchestrator_service_pb2.QueryInstancesResponse]]: ...
 
-    @_abc_1.abstractmethod
     def ListInstanceIds(
         self,
         request: _orchestrator_service_pb2.ListInstanceIdsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_service_pb2.ListInstanceIdsResponse, _abc.Awaitable[_orchestrator_service_pb2.ListInstanceIdsResponse]]: ...
 
-    @_abc_1.abstractmethod
     def PurgeInstances(
         self,
         request: _orchestrator_service_pb2.PurgeInstancesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_service_pb2.PurgeInstancesResponse, _abc.Awaitable[_orchestrator_service_pb2.PurgeInstancesResponse]]: ...
 
-    @_abc_1.abstractmethod
     def GetWorkItems(
         self,
         request: _orchestrator_service_pb2.GetWorkItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_orchestrator_service_pb2.WorkItem], _abc.AsyncIterator[_orchestrator_service_pb2.WorkItem]]: ...
 
-    @_abc_1.abstractmethod
     def CompleteActivityTask(
         self,
         request: _orchestrator_service_pb2.ActivityResponse,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_service_pb2.CompleteTaskResponse, _abc.Awaitable[_orchestrator_service_pb2.CompleteTaskResponse]]: ...
 
-    @_abc_1.abstractmethod
     def CompleteOrchestratorTask(
         self,
         request: _orchestrator_service_pb2.OrchestratorResponse,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_service_pb2.CompleteTaskResponse, _abc.Awaitable[_orchestrator_service_pb2.CompleteTaskResponse]]: ...
 
-    @_abc_1.abstractmethod
     def CompleteEntityTask(
         self,
         request: _orchestrator_service_pb2.EntityBatchResult,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_service_pb2.CompleteTaskResponse, _abc.Awaitable[_orchestrator_service_pb2.CompleteTaskResponse]]: ...
 
-    @_abc_1.abstractmethod
     def StreamInstanceHistory(
         self,
         request: _orchestrator_service_pb2.StreamInstanceHistoryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_orchestrator_service_pb2.HistoryChunk], _abc.AsyncIterator[_orchestrator_service_pb2.HistoryChunk]]: ...
 
-    @_abc_1.abstractmethod
     def CreateTaskHub(
         self,
         request: _orchestrator_service_pb2.CreateTaskHubRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_service_pb2.CreateTaskHubResponse, _abc.Awaitable[_orchestrator_service_pb2.CreateTaskHubResponse]]: ...
 
-    @_abc_1.abstractmethod
     def DeleteTaskHub(
         self,
         request: _orchestrator_service_pb2.DeleteTaskHubRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_service_pb2.DeleteTaskHubResponse, _abc.Awaitable[_orchestrator_service_pb2.DeleteTaskHubResponse]]: ...
 
-    @_abc_1.abstractmethod
     def SignalEntity(
         self,
         request: _orchestrator_service_pb2.SignalEntityRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_service_pb2.SignalEntityResponse, _abc.Awaitable[_orchestrator_service_pb2.SignalEntityResponse]]: ...
 
-    @_abc_1.abstractmethod
     def GetEntity(
         self,
         request: _orchestrator_service_pb2.GetEntityRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_service_pb2.GetEntityResponse, _abc.Awaitable[_orchestrator_service_pb2.GetEntityResponse]]: ...
 
-    @_abc_1.abstractmethod
     def QueryEntities(
         self,
         request: _orchestrator_service_pb2.QueryEntitiesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_service_pb2.QueryEntitiesResponse, _abc.Awaitable[_orchestrator_service_pb2.QueryEntitiesResponse]]: ...
 
-    @_abc_1.abstractmethod
     def CleanEntityStorage(
         self,
         request: _orchestrator_service_pb2.CleanEntityStorageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_service_pb2.CleanEntityStorageResponse, _abc.Awaitable[_orchestrator_service_pb2.CleanEntityStorageResponse]]: ...
 
-    @_abc_1.abstractmethod
     def AbandonTaskActivityWorkItem(
         self,
         request: _orchestrator_service_pb2.AbandonActivityTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_service_pb2.AbandonActivityTaskResponse, _abc.Awaitable[_orchestrator_service_pb2.AbandonActivityTaskResponse]]: ...
 
-    @_abc_1.abstractmethod
     def AbandonTaskOrchestratorWorkItem(
         self,
         request: _orchestrator_service_pb2.AbandonOrchestrationTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_service_pb2.AbandonOrchestrationTaskResponse, _abc.Awaitable[_orchestrator_service_pb2.AbandonOrchestrationTaskResponse]]: ...
 
-    @_abc_1.abstractmethod
     def AbandonTaskEntityWorkItem(
         self,
         request: _orchestrator_service_pb2.AbandonEntityTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_service_pb2.AbandonEntityTaskResponse, _abc.Awaitable[_orchestrator_service_pb2.AbandonEntityTaskResponse]]: ...
 
-    @_abc_1.abstractmethod
     def SkipGracefulOrchestrationTerminations(
         self,
         request: _orchestrator_service_pb2.SkipGracefulOrchestrationTerminationsRequest,
