@@ -312,10 +312,9 @@ def _imported_from(file: FileDescriptorProto) -> str | None:
 def _distribution(module: str) -> str | None:
     """Name and version of the distribution that a module came in; an editable install does not tell."""
     path = f"{module.replace('.', '/')}.py"
-    for name in metadata.packages_distributions().get(module.partition(".")[0], ()):
-        distribution = metadata.distribution(name)
+    for distribution in metadata.distributions():
         if any(file.as_posix() == path for file in distribution.files or ()):
-            return f"{name} {distribution.version}"
+            return f"{distribution.metadata['Name']} {distribution.version}"
     return None
 
 
