@@ -95,7 +95,8 @@ class RedeliveringBackend(sdk.InMemoryOrchestrationBackend):
     def holder_of(self, entity_id: str) -> str | None:
         """What holds the lock of an entity."""
         with self._lock:
-            return self._entities[entity_id].locked_by
+            entity = self._entities.get(entity_id)
+            return entity.locked_by if entity else None
 
     # ---- deliver ----------------------------------------------------------------------------------------------
 
@@ -241,7 +242,7 @@ def worker_on(
     of = worker.TaskHubGrpcWorker
     arguments.setdefault("channel_options", GrpcChannelOptions(max_receive_message_length=64 * 1024 * 1024))
     # Any: the SDK's alias for interceptors is of grpc's classes, which a list of mixed ones is not for the checkers.
-    made = of(host_address=address, interceptors=cast("Any", list(interceptors)), **_quiet(of), **arguments)
+    made = of(host_address=address, interceptors=cast("Any", list(interceptors)), **{**_quiet(of), **arguments})
     for function in functions:
         first = next(iter(inspect.signature(function).parameters))
         if first.startswith("orchestration"):

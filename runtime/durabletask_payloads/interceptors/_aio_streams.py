@@ -212,6 +212,7 @@ class AsyncWorkItemStream(AsyncResolvingStream):
         self._loop = asyncio.get_running_loop()
         self._slots = asyncio.Semaphore(policy.externalizer.concurrency)
         self._ready: deque[tuple[WorkItem | None, Message]] = deque()
+        self._takes_back = True  # until it winds up
         self._held: dict[int, WorkItem] = {}  # by identity: resolving, or waiting for that, or to be given back
 
     async def _take(self, message: Message) -> None:
@@ -257,7 +258,7 @@ class AsyncWorkItemStream(AsyncResolvingStream):
     # ---- giving back ----------------------------------------------------------------------------------------
 
     def give_back(self, item: WorkItem, delay: float) -> bool:
-        if self._has_ended or self._is_stopping or self._loop.is_closed():
+        if not self._takes_back or self._is_stopping or self._loop.is_closed():
             return False
         self._held[id(item)] = item
         # A completion may be sent from another event loop.
@@ -272,7 +273,7 @@ class AsyncWorkItemStream(AsyncResolvingStream):
 
     async def _wind_up(self, error: BaseException | None) -> None:
         log_if_exhausted(error)
-        self._has_ended = True  # nothing is given back by others any more
+        self._takes_back = False
         await self._end_tasks()
         items = dict(self._held)
         if self._is_stopping:

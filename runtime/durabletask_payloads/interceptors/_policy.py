@@ -217,6 +217,8 @@ class Policy:
         """
         try:
             return self.externalizer.externalize(request, instance_id=instance_id)
+        except PayloadError:
+            raise
         except Exception as error:
             raise failures.as_payload_error(error, str(error)) from error
 
@@ -224,6 +226,8 @@ class Policy:
         """`externalize` without blocking the event loop."""
         try:
             return await self.externalizer.externalize_async(request, instance_id=instance_id)
+        except PayloadError:
+            raise
         except Exception as error:
             raise failures.as_payload_error(error, str(error)) from error
 

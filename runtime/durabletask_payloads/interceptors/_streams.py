@@ -191,6 +191,7 @@ class WorkItemStream(ResolvingStream):
         self._request = request
         self._numbers = itertools.count()
         self._ready: deque[tuple[WorkItem | None, Message]] = deque()
+        self._takes_back = True  # until it winds up
         self._held: dict[int, WorkItem] = {}  # by identity: resolving, or waiting for that, or to be given back
         self._due: list[_Due] = []
         self._giver: Thread | None = None
@@ -241,7 +242,7 @@ class WorkItemStream(ResolvingStream):
 
     def give_back(self, item: WorkItem, delay: float) -> bool:
         with self._changed:
-            if self._has_ended or self._is_stopping:
+            if not self._takes_back or self._is_stopping:
                 return False
             heapq.heappush(self._due, _Due(time.monotonic() + delay, next(self._numbers), item))
             if self._giver is None:
@@ -253,7 +254,7 @@ class WorkItemStream(ResolvingStream):
     def _give_back_in_time(self) -> None:
         while True:
             with self._changed:
-                if self._is_stopping or self._has_ended or not self._due:
+                if not self._takes_back or self._is_stopping or not self._due:
                     self._giver = None
                     return
                 wait = self._due[0].at - time.monotonic()
@@ -275,7 +276,7 @@ class WorkItemStream(ResolvingStream):
                 self._ready.clear()
             self._due.clear()
             self._held.clear()
-            self._has_ended = True  # nothing is given back by others any more
+            self._takes_back = False
             self._changed.notify_all()
         self._abandon(items.values(), FAREWELL_SECONDS)
 
