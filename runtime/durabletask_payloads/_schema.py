@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import durabletask_payloads_walkers as walkers
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class MessageWalkers(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class MessageWalkers:
     """The walkers of one message class; None where it bears no payload in that direction.
 
     `parts` is what can be very many in it: its repeated field with payloads, the longest if it has several.
