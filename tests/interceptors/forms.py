@@ -159,6 +159,10 @@ class AioForm(Form):
         async def disconnect() -> None:
             if self._channel is not None:
                 await self._channel.close()
+            tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+            for task in tasks:  # as asyncio.run does
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
         self.run(disconnect())
         self.loop.call_soon_threadsafe(self.loop.stop)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ._messages import Kind, Lock
 
 # Of a text that can not be externalized, in bytes.
-_LONGEST_TEXT = 32 * 1024
+LONGEST_TEXT = 32 * 1024
 _AZURE_ERRORS = "azure.core.exceptions"
 
 
@@ -61,10 +61,13 @@ def too_large(message: Message, size: int, limit: int | None, largest: str) -> P
 # ---- cut -----------------------------------------------------------------------------------------------------------
 
 
-def cut_failures(completion: Message, *, goal: int, smallest_bytes: Callable[[Message], int], max_payload: int) -> bool:
+def cut_failures(completion: Message, *, goal: int, smallest_bytes: Callable[[Message], int], max_trace: int) -> bool:
     """Cut the failures in `completion`, in place, so that it has `goal` bytes after its payloads are taken out.
 
     The text of an error moves into its stack trace, which can be externalized; properties go, largest first.
+
+    Args:
+        max_trace: the most that a stack trace may have, in bytes; a longer one is cut, too.
 
     Returns:
         Whether anything was cut.
@@ -72,13 +75,17 @@ def cut_failures(completion: Message, *, goal: int, smallest_bytes: Callable[[Me
     failures = list(failures_in(completion))
     changed = False
     for failure in failures:
-        text = failure.errorMessage
-        if len(text.encode()) > _LONGEST_TEXT:
-            trace = failure.stackTrace.value
-            whole = trace if text in trace else f"{text}\n{trace}"
-            fits = len(whole.encode()) <= max_payload
-            failure.stackTrace.value = whole if fits else cut(whole)
-            failure.errorMessage = cut(text, f" [cut: {len(text.encode())} bytes{', whole in stackTrace' * fits}]")
+        text, trace = failure.errorMessage, failure.stackTrace.value
+        size = len(text.encode())
+        if size > LONGEST_TEXT and text not in trace:
+            trace = f"{text}\n{trace}"
+        is_whole = len(trace.encode()) <= max_trace
+        if size > LONGEST_TEXT:
+            failure.errorMessage = cut(text, f" [cut: {size} bytes{', whole in stackTrace' * is_whole}]")
+            failure.stackTrace.value = trace if is_whole else cut(trace)
+            changed = True
+        elif not is_whole:
+            failure.stackTrace.value = cut(trace)
             changed = True
     while smallest_bytes(completion) > goal:
         properties = [(len(key) + value.ByteSize(), key, f) for f in failures for key, value in f.properties.items()]
@@ -94,9 +101,9 @@ def cut_failures(completion: Message, *, goal: int, smallest_bytes: Callable[[Me
 def cut(text: str, end: str = "") -> str:
     """The first 32 KiB of `text` in UTF-8, `end` included."""
     data = text.encode()
-    if len(data) <= _LONGEST_TEXT:
+    if len(data) <= LONGEST_TEXT:
         return text
-    return data[: _LONGEST_TEXT - len(end.encode())].decode(errors="ignore") + end
+    return data[: LONGEST_TEXT - len(end.encode())].decode(errors="ignore") + end
 
 
 def without_large_results(batch: pb.EntityBatchResult, error: Exception, max_payload: int) -> bool:
@@ -220,11 +227,12 @@ def reduced(
     goal: int,
     smallest_bytes: Callable[[Message], int],
     max_payload: int,
+    max_trace: int,
 ) -> Message | None:
     """A smaller copy of `completion` that keeps what fits, None if there is nothing to leave out."""
     copy = copy_of(completion)
     changed = False
     if kind is ENTITY and isinstance(error, PayloadTooLargeError):
         changed = without_large_results(cast("pb.EntityBatchResult", copy), error, max_payload)  # by its kind
-    changed |= cut_failures(copy, goal=goal, smallest_bytes=smallest_bytes, max_payload=max_payload)
+    changed |= cut_failures(copy, goal=goal, smallest_bytes=smallest_bytes, max_trace=max_trace)
     return copy if changed else None

@@ -295,14 +295,16 @@ class Policy:
                     f"the {item} could not be completed, its work item was given back: {error}"
                 ) from error
             error = _gave_up(error, deliveries)
-        options = self.externalizer.store.options
+        max_payload = self.externalizer.store.options.max_stored_payload_bytes
         smaller = failures.reduced(
             kind,
             message,
             error,
             goal=min(_GOAL, self._limit),
             smallest_bytes=self.externalizer.smallest_bytes,
-            max_payload=options.max_stored_payload_bytes,
+            max_payload=max_payload,
+            # Stack traces are externalized from messages over the budget only.
+            max_trace=max_payload if message.ByteSize() > self._limit else failures.LONGEST_TEXT,
         )
         if smaller is not None:
             log.warning("the %s is completed with less than it sent: %s", item, error)
