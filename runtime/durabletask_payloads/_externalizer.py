@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 from ._cache import PayloadCache
 from ._concurrency import TransferSlots
 from ._errors import PayloadIntegrityError
-from ._planning import MESSAGE_BUDGET_BYTES, is_small, plan_downloads, plan_uploads, prefixes_of, smallest_bytes
+from ._planning import (
+    MESSAGE_BUDGET_BYTES,
+    plan_downloads,
+    plan_uploads,
+    prefixes_of,
+    size_unless_small,
+    smallest_bytes,
+)
 from ._schema import walkers_of
 from ._store import PayloadStore
 
@@ -333,9 +340,9 @@ class Externalizer:
     def _plan_uploads(self, message: Message) -> list[PlannedUpload]:
         if self._strict:
             walkers_of(message, strict=True)
-        if is_small(message, self.store.options.threshold_bytes, self.message_budget_bytes):
-            return []
-        return plan_uploads(message, self.store, self.message_budget_bytes)
+        budget = self.message_budget_bytes
+        size = size_unless_small(message, self.store.options.threshold_bytes, budget)
+        return plan_uploads(message, self.store, size, budget) if size else []
 
     def _plan_downloads(self, message: Message) -> list[PlannedDownload]:
         if self._strict:

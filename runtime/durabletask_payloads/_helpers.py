@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ._externalizer import Externalizer
-from ._planning import MESSAGE_BUDGET_BYTES, is_small, plan_downloads, prefixes_of
+from ._planning import MESSAGE_BUDGET_BYTES, plan_downloads, prefixes_of, size_unless_small
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def externalize_payloads(message: Message, store: PayloadStoreLike, *, instance_id: str | None = None) -> None:
     """Store the large payloads of `message` and put their tokens in their place: see `Externalizer.externalize`."""
-    if is_small(message, store.options.threshold_bytes, MESSAGE_BUDGET_BYTES):
+    if not size_unless_small(message, store.options.threshold_bytes, MESSAGE_BUDGET_BYTES):
         return
     with Externalizer(store, cache_bytes=0) as externalizer:
         externalizer.externalize(message, instance_id=instance_id)
@@ -37,7 +37,7 @@ async def externalize_payloads_async(
     message: Message, store: PayloadStoreLike, *, instance_id: str | None = None
 ) -> None:
     """`externalize_payloads` without blocking the event loop."""
-    if is_small(message, store.options.threshold_bytes, MESSAGE_BUDGET_BYTES):
+    if not size_unless_small(message, store.options.threshold_bytes, MESSAGE_BUDGET_BYTES):
         return
     with Externalizer(store, cache_bytes=0) as externalizer:  # makes no thread in its asynchronous form
         await externalizer.externalize_async(message, instance_id=instance_id)

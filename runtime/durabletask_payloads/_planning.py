@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from google.protobuf.message import Message
 
@@ -32,8 +32,8 @@ _MANY = 8
 _LARGE = 8_000
 
 
-def is_small(message: Message, threshold: int, budget: int | None) -> bool:
-    """Whether it is sure, without a walk, that nothing of `message` has to be uploaded.
+def size_unless_small(message: Message, threshold: int, budget: int | None) -> int:
+    """The size of `message` in bytes; 0 if it is sure, without a walk, that nothing of it has to be uploaded.
 
     Args:
         message: a message of the Durable Task protos.
@@ -44,27 +44,27 @@ def is_small(message: Message, threshold: int, budget: int | None) -> bool:
     if parts_of is None or len(parts := parts_of(message)) < _MANY or mean_bytes(parts) < _LARGE:
         size = message.ByteSize()
         if size <= threshold:
-            return True
+            return 0
         if parts_of is None or (budget is not None and size > budget):
-            return False
+            return size
     measured = _measured(message)
-    if measured is None:
-        return False
-    size, largest = measured
-    return largest <= threshold and (budget is None or size <= budget)
+    if measured is None or (budget is not None and measured.size > budget):
+        return message.ByteSize()
+    return measured.size if measured.largest > threshold else 0
 
 
-def plan_uploads(message: Message, store: PayloadStoreLike, budget: int | None) -> list[PlannedUpload]:
-    """The payloads of a `message` that is not small: those over the threshold, and what else it takes for the budget.
+def plan_uploads(message: Message, store: PayloadStoreLike, size: int, budget: int | None) -> list[PlannedUpload]:
+    """The payloads of a `message` of `size` bytes to upload: those over the threshold, and what the budget takes.
+
+    The size is not asked for again here: for a moment that takes as much memory as two further copies of `message`.
 
     Raises:
         PayloadTooLargeError: one is over `max_stored_payload_bytes`.
     """
     planned = _walk(message, store, store.options.threshold_bytes)
-    if budget is not None:
-        size = message.ByteSize() - sum(len(upload.data) - _LONGEST_TOKEN for upload in planned)
-        if size > budget:
-            planned += _over_budget(message, store, size - budget, planned)
+    if budget is not None and size > budget:
+        size -= sum(len(upload.data) - _LONGEST_TOKEN for upload in planned)
+        planned += _over_budget(message, store, size - budget, planned)
     return planned
 
 
@@ -122,6 +122,8 @@ def _over_budget(
     message: Message, store: PayloadStoreLike, excess: int, planned: Sequence[PlannedUpload]
 ) -> list[PlannedUpload]:
     """The largest payloads that are not `planned` yet, until they save `excess` bytes, or all there are."""
+    if excess <= 0:
+        return []
     taken = {id(upload.field) for upload in planned}
     rest = _walk(message, store, _LONGEST_TOKEN, include_diagnostics=True)
     rest = [upload for upload in rest if id(upload.field) not in taken]
@@ -135,8 +137,15 @@ def _over_budget(
     return chosen
 
 
-def _measured(message: Message) -> tuple[int, int] | None:
-    """The size of `message` and that of its largest part, in bytes or somewhat more; None if that can not be told."""
+class _Measured(NamedTuple):
+    """The sizes of a message and of its largest field or item of a field, in bytes or somewhat more."""
+
+    size: int
+    largest: int
+
+
+def _measured(message: Message) -> _Measured | None:
+    """The sizes of `message`, part by part; None if they can not be told."""
     size = largest = 0
     for field, value in message.ListFields():
         if isinstance(value, Message):
@@ -149,4 +158,4 @@ def _measured(message: Message) -> tuple[int, int] | None:
             sizes = [4 * len(str(value))]
         size += sum(sizes) + 16 * len(sizes)  # with the tag and the length
         largest = max(largest, *sizes)
-    return size, largest
+    return _Measured(size, largest)
