@@ -45,7 +45,7 @@ _Response = TypeVar("_Response")
 
 def async_payload_interceptors(
     store: PayloadStoreLike | Externalizer, *, max_deliveries: int = 10
-) -> list[grpc.aio.ClientInterceptor]:
+) -> list[grpc.aio.UnaryUnaryClientInterceptor | grpc.aio.UnaryStreamClientInterceptor]:
     """What `PayloadInterceptor` does, for channels of grpc.aio: `interceptors=async_payload_interceptors(store)`.
 
     They are two, since grpc.aio uses an interceptor for one kind of calls only. They may serve any number of
