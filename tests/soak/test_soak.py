@@ -1,0 +1,23 @@
+"""The soak, as part of the suite: about half a minute. By itself, with other seeds: `python -m tests.soak`."""
+
+from __future__ import annotations
+
+import pytest
+from tests.soak.run import KILLS, RESTARTS, soak
+
+
+@pytest.mark.timeout(240)
+def test_everything_ends_and_nothing_is_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    report = soak(seed=1)
+    with capsys.disabled():
+        print(f"\n{report.summary()}")
+    assert not report.stuck
+    assert not report.wrong
+    assert not report.left
+    assert report.ended.total() == report.count
+    # It was a soak: everything happened, and in the middle of something.
+    assert len(report.downtimes) == len(RESTARTS)
+    assert len(report.kills) == len(KILLS)
+    assert min(report.kills) > 0
+    assert 0.15 < report.failed_requests / report.requests < 0.25
+    assert all(kind.given_back and kind.lost for kind in report.deliveries)
