@@ -175,7 +175,7 @@ class Externalizer:
                 f"message_budget_bytes is {message_budget_bytes}: it must be None, or at least the threshold_bytes "
                 f"of the store, which is {store.options.threshold_bytes}"
             )
-        self.store = store
+        self._store = store
         self.concurrency = concurrency
         self.message_budget_bytes = message_budget_bytes
         self._strict = strict
@@ -190,6 +190,11 @@ class Externalizer:
         self._closed = False
         self._uploads = self._uploaded_bytes = self._downloads = self._downloaded_bytes = 0
         self._deletions = self._failures = 0
+
+    @property
+    def store(self) -> PayloadStoreLike:
+        """Where payloads are. It stays the same: the cache is of this store's payloads."""
+        return self._store
 
     # ---- the public steps -----------------------------------------------------------------------------------
 
@@ -216,7 +221,7 @@ class Externalizer:
         def upload(batch: list[PlannedUpload]) -> str:
             started = time.perf_counter()
             with self._slots:
-                token = self.store.upload(batch[0].data, instance_id=instance_id)
+                token = self._store.upload(batch[0].data, instance_id=instance_id)
             self._uploaded(batch[0], token, time.perf_counter() - started)
             return token
 
@@ -232,7 +237,7 @@ class Externalizer:
         async def upload(batch: list[PlannedUpload]) -> str:
             started = time.perf_counter()
             async with self._slots:
-                token = await self.store.upload_async(batch[0].data, instance_id=instance_id)
+                token = await self._store.upload_async(batch[0].data, instance_id=instance_id)
             self._uploaded(batch[0], token, time.perf_counter() - started)
             return token
 
@@ -286,7 +291,7 @@ class Externalizer:
         Raises:
             TypeError: `message` is not of the Durable Task protos.
         """
-        return smallest_bytes(message, self.store)
+        return smallest_bytes(message, self._store)
 
     @property
     def stats(self) -> PayloadStats:
@@ -341,8 +346,8 @@ class Externalizer:
         if self._strict:
             walkers_of(message, strict=True)
         budget = self.message_budget_bytes
-        size = size_unless_small(message, self.store.options.threshold_bytes, budget)
-        return plan_uploads(message, self.store, size, budget) if size else []
+        size = size_unless_small(message, self._store.options.threshold_bytes, budget)
+        return plan_uploads(message, self._store, size, budget) if size else []
 
     def _plan_downloads(self, message: Message) -> list[PlannedDownload]:
         if self._strict:
@@ -437,14 +442,14 @@ class Externalizer:
     def _download(self, path: str, token: str) -> bytes:
         started = time.perf_counter()
         with self._slots:
-            payload = self.store.download(token)
+            payload = self._store.download(token)
         self._downloaded(path, token, payload, time.perf_counter() - started)
         return payload
 
     async def _download_async(self, path: str, token: str) -> bytes:
         started = time.perf_counter()
         async with self._slots:
-            payload = await self.store.download_async(token)
+            payload = await self._store.download_async(token)
         self._downloaded(path, token, payload, time.perf_counter() - started)
         return payload
 
@@ -463,10 +468,10 @@ class Externalizer:
     def _discard(self, tokens: Iterable[str]) -> None:
         for token in dict.fromkeys(tokens):
             self._cache.discard(token)
-            if isinstance(self.store, PayloadStore):
+            if isinstance(self._store, PayloadStore):
                 try:
                     with self._slots:
-                        self.store.delete(token)
+                        self._store.delete(token)
                 except Exception as error:
                     _log_orphan(token, error)
                 else:
@@ -475,10 +480,10 @@ class Externalizer:
     async def _discard_async(self, tokens: Iterable[str]) -> None:
         for token in dict.fromkeys(tokens):
             self._cache.discard(token)
-            if isinstance(self.store, PayloadStore):
+            if isinstance(self._store, PayloadStore):
                 try:
                     async with self._slots:
-                        await self.store.delete_async(token)
+                        await self._store.delete_async(token)
                 except Exception as error:
                     _log_orphan(token, error)
                 else:

@@ -182,6 +182,18 @@ def test_what_was_uploaded_or_downloaded_is_not_downloaded_again(form: Form) -> 
 
 
 @both_forms
+def test_nothing_is_kept_of_what_another_store_holds(form: Form) -> None:
+    ours, theirs = InMemoryPayloadStore(SMALL), InMemoryPayloadStore(SMALL)
+    with Externalizer(ours) as externalizer, Externalizer(theirs) as other:
+        message = tasks("a" * 2_000)
+        form.externalize(externalizer, message)
+        with pytest.raises(PayloadNotFoundError):
+            form.deexternalize(other, message)
+        with pytest.raises(AttributeError):
+            setattr(externalizer, "store", theirs)  # noqa: B010 - which type checkers refuse
+
+
+@both_forms
 def test_a_receipt_takes_back(form: Form) -> None:
     store = InMemoryPayloadStore(SMALL)
     with Externalizer(store) as externalizer:
