@@ -58,6 +58,11 @@ def first(count: int, fault: Fault) -> Callable[[int], Fault]:
     return lambda number: fault if number < count else HEALTHY
 
 
+def in_turn(*faults: Fault, from_number: int = 0) -> Callable[[int], Fault]:
+    """A plan: one fault for each connection from `from_number` on, then none."""
+    return lambda number: faults[number - from_number] if number < from_number + len(faults) else HEALTHY
+
+
 def canned(status: int, reason: str, code: str = "", **headers: str) -> Fault:
     """An answer as Azure gives it: status, error code and XML body."""
     body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{reason}</Message></Error>".encode()
@@ -122,6 +127,8 @@ class FaultProxy:
     async def _serve(self, started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]) -> None:
         stopping = asyncio.Event()
         listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        # What waits in the kernel has left the sender, to whom a slow link would look fast. Connections inherit it.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         listener.setblocking(False)
         self.port = listener.getsockname()[1]
         started.set_result((asyncio.get_running_loop(), stopping))

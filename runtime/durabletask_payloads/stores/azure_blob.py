@@ -17,6 +17,7 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar, cast
@@ -45,6 +46,7 @@ from durabletask_payloads._tokens import (
 from ._background_loop import BackgroundLoop
 
 try:
+    from aiohttp import ClientRequest, ClientSession, DummyCookieJar
     from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
     from azure.core.exceptions import (
         AzureError,
@@ -67,6 +69,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from types import TracebackType
 
+    from aiohttp import ClientResponse
+    from aiohttp.connector import Connection
     from azure.core.credentials import AccessToken, TokenCredential
     from azure.core.credentials_async import AsyncTokenCredential
     from azure.storage.blob.aio import ContainerClient
@@ -82,6 +86,9 @@ _T = TypeVar("_T")
 # A wait before the n-th retry of 0.2, 0.4, 0.8 ... seconds, and not over the longest, less up to half of it by chance.
 _FIRST_WAIT: Final = 0.2
 _LONGEST_WAIT: Final = 5.0
+# How much the kernel may hold of what is to be sent, in bytes, and how many of these a slow link sends in a second.
+_KERNEL_BUFFER: Final = 4 * 1024 * 1024
+_SLOW_LINK: Final = 1024 * 1024
 # All metadata of a blob may have 8 KiB, and an instance id 100 or 200 characters with the backends there are.
 _LONGEST_INSTANCE_ID: Final = 4096
 # Folders longer than this, in characters as they are written, are left out: a blob name may have 1,024.
@@ -305,14 +312,25 @@ class BlobPayloadStore(PayloadStore):
             container = connection.container(None, blob.token.container)
             generation = connection.containers_made
             try:
-                await _upload(container, blob)
+                await self._upload(container, blob)
             except ResourceNotFoundError as error:
                 if not (self._options.create_container and _code(error) == "ContainerNotFound"):
                     raise
                 await connection.make_container(container, generation)
-                await _upload(container, blob)
+                await self._upload(container, blob)
 
         return put
+
+    async def _upload(self, container: ContainerClient, blob: _Blob) -> None:
+        await container.upload_blob(
+            blob.token.name,
+            blob.body,
+            overwrite=True,  # or a repeated request finds the blob of the first one, whose answer was lost
+            metadata=blob.metadata,
+            content_settings=ContentSettings(content_encoding=blob.content_encoding),
+            # It counts from when the kernel has taken all, which is long before all is sent.
+            read_timeout=self._options.read_timeout + min(len(blob.body), _KERNEL_BUFFER) / _SLOW_LINK,
+        )
 
     def _get(self, token: PayloadToken) -> _Request[_Blob]:
         async def get(connection: _Connection) -> _Blob:
@@ -383,6 +401,8 @@ class BlobPayloadStore(PayloadStore):
 
     async def _attempts(self, connection: _Connection, token: PayloadToken, request: _Request[_T]) -> _T:
         for attempt in itertools.count(1):
+            used: list[tuple[Connection, asyncio.Transport]] = []
+            _used.set(used)
             try:
                 return await request(connection)
             # ValueError: an answer without the headers of Blob Storage, from something that is no Blob Storage.
@@ -391,6 +411,8 @@ class BlobPayloadStore(PayloadStore):
                 if failure.permanent or attempt > self._options.retries:
                     raise failure from error
                 wait = max(_FIRST_WAIT * 2 ** (attempt - 1), _retry_after(error))
+            finally:
+                _dispose(used)
             await asyncio.sleep(min(wait, _LONGEST_WAIT) * random.uniform(0.5, 1.0))
         raise AssertionError("count() has no end")
 
@@ -451,36 +473,64 @@ class _Connection:
             self.containers_made += 1
 
 
+# The connections that this task has used in its attempt.
+_used: ContextVar[list[tuple[Connection, asyncio.Transport]]] = ContextVar("used")
+
+
+class _TrackedRequest(ClientRequest):
+    async def send(self, conn: Connection) -> ClientResponse:
+        if isinstance(conn.transport, asyncio.Transport):
+            _used.get().append((conn, conn.transport))
+        return await super().send(conn)
+
+
+def _dispose(used: list[tuple[Connection, asyncio.Transport]]) -> None:
+    """Close the connections of an attempt that did not go back into the pool in order."""
+    for connection, transport in used:
+        connection.close()  # the client forgets to after a body that stalled, and takes a new one
+        if transport.is_closing() and transport.get_write_buffer_size():
+            transport.abort()  # it would wait, to send the rest to a peer that may never read it
+
+
 class _Transport(AsyncHttpTransport[HttpRequest, AsyncHttpResponse]):
-    """aiohttp, with the store's timeouts. It warns of bodies over 1 MiB as bytes, and sends streams piece by piece."""
+    """aiohttp, with the store's timeouts. It belongs to the loop of the first request."""
 
     def __init__(self, options: BlobPayloadStoreOptions) -> None:
-        self._aiohttp = AioHttpTransport(connection_timeout=options.connect_timeout, read_timeout=options.read_timeout)
+        self._options = options
+        self._aiohttp: AsyncHttpTransport[HttpRequest, AsyncHttpResponse] | None = None
 
     async def send(self, request: HttpRequest, **kwargs: object) -> AsyncHttpResponse:
+        transport = self._aiohttp
+        if transport is None:
+            transport = self._aiohttp = AioHttpTransport(
+                session=ClientSession(
+                    request_class=_TrackedRequest, trust_env=True, cookie_jar=DummyCookieJar(), auto_decompress=False
+                ),
+                connection_timeout=self._options.connect_timeout,
+                read_timeout=self._options.read_timeout,
+            )
         if isinstance(request.data, bytes):
-            # The attribute's type leaves out streams, which aiohttp takes.
+            # As a stream: of bytes over 1 MiB aiohttp warns, and copies them at once. The attribute's type has none.
             request.data = cast("bytes", io.BytesIO(request.data))
         url = request.url
         # As it was signed: of a text, aiohttp would write the path anew, with "@" for "%40".
         request.url = cast("str", URL(url, encoded=True))
         try:
-            response: AsyncHttpResponse = await self._aiohttp.send(request, **kwargs)
+            return await transport.send(request, **kwargs)
         finally:
             request.url = url
-        return response
 
     async def open(self) -> None:
-        await self._aiohttp.open()
+        """Nothing: `send` does it."""
 
     async def close(self) -> None:
-        await self._aiohttp.close()
+        if self._aiohttp is not None:
+            await self._aiohttp.close()
 
     async def sleep(self, duration: float) -> None:
-        await self._aiohttp.sleep(duration)
+        await asyncio.sleep(duration)
 
     async def __aenter__(self) -> Self:
-        await self.open()
         return self
 
     async def __aexit__(
@@ -557,17 +607,6 @@ def _asynchronous(credential: Credential | None) -> AsyncCredential | None:
             return cast("AsyncTokenCredential", credential)
         case _:
             return _ThreadedCredential(cast("TokenCredential", credential))
-
-
-async def _upload(container: ContainerClient, blob: _Blob) -> None:
-    # Without overwrite, a repeated request would find the blob of the first one, whose answer was lost.
-    await container.upload_blob(
-        blob.token.name,
-        blob.body,
-        overwrite=True,
-        metadata=blob.metadata,
-        content_settings=ContentSettings(content_encoding=blob.content_encoding),
-    )
 
 
 def _location(url: str) -> tuple[str, str]:
