@@ -237,21 +237,25 @@ def worker_on(
     interceptors: Sequence[object] = (),
     **arguments: Any,
 ) -> worker.TaskHubGrpcWorker:
-    """A worker, not started, with `functions`: entities, orchestrators and activities by the name of their first
-    parameter: `entity...`, `orchestration...`, else an activity."""
+    """A worker, not started, with `functions`: see `register`."""
     of = worker.TaskHubGrpcWorker
     arguments.setdefault("channel_options", GrpcChannelOptions(max_receive_message_length=64 * 1024 * 1024))
     # Any: the SDK's alias for interceptors is of grpc's classes, which a list of mixed ones is not for the checkers.
     made = of(host_address=address, interceptors=cast("Any", list(interceptors)), **{**_quiet(of), **arguments})
+    register(made, functions)
+    return made
+
+
+def register(hub_worker: worker.TaskHubGrpcWorker, functions: Iterable[Callable[..., Any]]) -> None:
+    """Add `functions`. What each is, its first parameter says: `orchestration`, `entity`, else an activity."""
     for function in functions:
         first = next(iter(inspect.signature(function).parameters))
-        if first.startswith("orchestration"):
-            made.add_orchestrator(function)
-        elif first.startswith("entity"):
-            made.add_entity(function)
+        if first == "orchestration":
+            hub_worker.add_orchestrator(function)
+        elif first == "entity":
+            hub_worker.add_entity(function)
         else:
-            made.add_activity(function)
-    return made
+            hub_worker.add_activity(function)
 
 
 def client_on(address: str, interceptors: Sequence[object] = ()) -> client.TaskHubGrpcClient:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import durabletask.internal.orchestrator_service_pb2_grpc as stubs
 import grpc
@@ -119,13 +119,13 @@ class AioForm(Form):
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name="aio-form")
         self._thread.start()
-        self._stub: object = None
+        self.stub: Any = None  # the SDK has no stubs for its asynchronous form
         self._channel: grpc.aio.Channel | None = None
 
     def open(self, address: str, interceptors: Sequence[grpc.aio.ClientInterceptor]) -> None:
         async def connect() -> None:
             self._channel = grpc.aio.insecure_channel(address, interceptors=interceptors, options=[_LIMIT])
-            self._stub = stubs.TaskHubSidecarServiceStub(self._channel)
+            self.stub = stubs.TaskHubSidecarServiceStub(self._channel)
 
         self.run(connect())
 
@@ -133,7 +133,7 @@ class AioForm(Form):
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)
 
     def call(self, rpc: str, request: Message, *, timeout: float | None = None) -> Message:
-        call = cast("Callable[..., Awaitable[Message]]", getattr(self._stub, rpc))  # all of them are
+        call = cast("Callable[..., Awaitable[Message]]", getattr(self.stub, rpc))  # all of them are
 
         async def do() -> Message:
             return await call(request, timeout=timeout)
@@ -141,7 +141,7 @@ class AioForm(Form):
         return self.run(do())
 
     def stream(self, rpc: str, request: Message, *, timeout: float | None = None) -> Stream:
-        call = cast("Callable[..., AsyncIterator[Message]]", getattr(self._stub, rpc))  # all of them are
+        call = cast("Callable[..., AsyncIterator[Message]]", getattr(self.stub, rpc))  # all of them are
 
         async def do() -> Stream:
             return _AioStream(self.loop, call(request, timeout=timeout))

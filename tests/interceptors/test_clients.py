@@ -249,3 +249,4 @@ def test_a_timeout_that_uploads_have_used_up_ends_as_grpc_ends_it(
         form.call("StartInstance", start(), timeout=0.2)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert server.named("StartInstance") == []
+    assert len(store) == 0

@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 
 from ._aio_streams import AsyncHistoryStream, AsyncWorkItemStream
-from ._calls import aio_details, remaining
+from ._calls import TIMEOUT_USED_UP, aio_details, remaining
 from ._messages import KIND_BY_COMPLETION, abandonment, instance_of, rpc_name, with_large_payloads
 from ._policy import (
     OWN_TIMEOUT_SECONDS,
@@ -97,7 +97,11 @@ class _UnaryInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
         started = time.monotonic()
         receipt = await policy.externalize_async(request, instance_id)
         if receipt:
-            details = aio_details(details, timeout=remaining(details.timeout, started))
+            left = remaining(details.timeout, started)
+            if left is not None and left <= 0:
+                await receipt.rollback_async()
+                raise _timeout_used_up()
+            details = aio_details(details, timeout=left)
         sent_bytes = 0
         try:
             outcome = await _sent(send, details, request)
@@ -109,7 +113,7 @@ class _UnaryInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
             await receipt.rollback_async()
         if outcome.error is not None:
             error = policy.refused_as_too_large(request, sent_bytes, outcome.error) if sent_bytes else outcome.error
-            if error is not outcome.error or outcome.call is None:
+            if error is not outcome.error:
                 raise error
         elif policy.wants(outcome.response):
             await policy.deexternalize_async(outcome.response, instance_id)
@@ -126,8 +130,10 @@ class _UnaryInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
                     step.message, instance_id=step.instance_id
                 )
             elif isinstance(step, Send):
-                timeout = OWN_TIMEOUT_SECONDS if step.is_own else remaining(details.timeout, started)
-                step.call = await _sent(send, aio_details(details, timeout=timeout), step.message)
+                left = OWN_TIMEOUT_SECONDS if step.is_own else remaining(details.timeout, started)
+                if left is not None and left <= 0:
+                    raise _timeout_used_up()
+                step.call = await _sent(send, aio_details(details, timeout=left), step.message)
                 step.code = step.call.code
             elif isinstance(step, Rollback):
                 await step.receipt.rollback_async()
@@ -166,6 +172,11 @@ async def _sent(send: AioUnaryContinuation, details: grpc.aio.ClientCallDetails,
         return _Outcome(call, grpc.StatusCode.OK, response=await call)
     except grpc.aio.AioRpcError as error:
         return _Outcome(call, error.code(), error=error)
+
+
+def _timeout_used_up() -> grpc.aio.AioRpcError:
+    none = grpc.aio.Metadata()
+    return grpc.aio.AioRpcError(grpc.StatusCode.DEADLINE_EXCEEDED, none, none, TIMEOUT_USED_UP)
 
 
 class _StreamInterceptor(grpc.aio.UnaryStreamClientInterceptor):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from threading import Lock
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar, cast
 
 import grpc
 import grpc.aio
@@ -64,12 +64,12 @@ def aio_details(
 
 
 def remaining(timeout: float | None, started: float) -> float | None:
-    """What is left of a timeout, in seconds, since `started`. With none left gRPC ends the call as it always does."""
-    return None if timeout is None else max(0.0, timeout - (time.monotonic() - started))
+    """What is left of a timeout, in seconds, since `started`: less than 0 where it has passed."""
+    return None if timeout is None else timeout - (time.monotonic() - started)
 
 
-class EndedLocallyError(grpc.RpcError):
-    """A stream that ended on this side, after the server had sent all of it."""
+class EndedLocallyError(grpc.RpcError, _CallAndFuture[NoReturn]):
+    """A call that ended on this side: as grpc's own, the error is the call too, for interceptors above ours."""
 
     def __init__(self, code: grpc.StatusCode, details: str) -> None:
         super().__init__(f"{code.name}: {details}")
@@ -81,6 +81,49 @@ class EndedLocallyError(grpc.RpcError):
 
     def details(self) -> str:
         return self._details
+
+    def initial_metadata(self) -> Metadata:
+        return ()
+
+    # RpcError and Call have different types for the checkers, of what is the same.
+    def trailing_metadata(self) -> Metadata:  # type: ignore[override] # pyright: ignore[reportIncompatibleMethodOverride]
+        return ()
+
+    def is_active(self) -> bool:
+        return False
+
+    def time_remaining(self) -> float:
+        return 0.0
+
+    def cancel(self) -> bool:
+        return False
+
+    def cancelled(self) -> bool:
+        return self._code is grpc.StatusCode.CANCELLED
+
+    def running(self) -> bool:
+        return False
+
+    def done(self) -> bool:
+        return True
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        return False  # as grpc has it for a call that is over
+
+    def add_done_callback(self, fn: Callable[[grpc.Future[NoReturn]], None]) -> None:
+        fn(self)
+
+    def result(self, timeout: float | None = None) -> NoReturn:
+        raise self
+
+    def exception(self, timeout: float | None = None) -> Exception:
+        return self
+
+    def traceback(self, timeout: float | None = None) -> TracebackType | None:
+        return self.__traceback__
+
+
+TIMEOUT_USED_UP = "the timeout of the call has passed while its payloads were uploaded: it was not sent"
 
 
 class FinishedLater(_CallAndFuture[_Response]):

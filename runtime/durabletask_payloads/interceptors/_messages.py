@@ -13,8 +13,7 @@ from google.protobuf import message_factory
 from google.protobuf.message import Message
 
 import durabletask_payloads_walkers as walkers
-from durabletask_payloads._plan import DeexternalizePlan
-from durabletask_payloads._schema import walkers_of
+from durabletask_payloads._planning import plan_downloads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -223,11 +222,7 @@ def _outer_failures(completion: Message) -> Iterator[pb.TaskFailureDetails]:
 def find_token(response: Message, text: str, is_token: Callable[[str], bool]) -> tuple[str | None, str | None]:
     """Of the tokens in `response` the first that `text`, an error, names: its instance and its field. Or None."""
     for part in _parts_of(response):
-        walk = walkers_of(part, strict=False).deexternalize
-        plan = DeexternalizePlan(("",), is_token)
-        if walk is not None:
-            walk(part, plan)
-        for download in plan.downloads:
+        for download in plan_downloads(part, ("",), is_token):
             if download.token in text:
                 return instance_of(part), download.path
     return None, None

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, cast
 import grpc
 from google.protobuf.message import Message
 
-from durabletask_payloads._errors import PayloadError, PayloadStoreUnavailableError
+from durabletask_payloads._errors import PayloadError, PayloadStoreUnavailableError, PayloadTooLargeError
 from durabletask_payloads._externalizer import Externalizer, Receipt
+from durabletask_payloads._planning import plan_uploads
 
 from . import _failures as failures
 from ._messages import (
@@ -331,10 +332,7 @@ class Policy:
         self, kind: Kind, item: WorkItem, message: Message, *, is_own: bool
     ) -> Generator[Step[_Call], None, _Call]:
         """Externalize and send `message`; returns the call. Raises _NotDeliveredError where nothing came of it."""
-        if message.ByteSize() > self._limit:
-            size = self.externalizer.smallest_bytes(message)
-            if size > self._limit:
-                raise _NotDeliveredError(failures.too_large(message, size, self._limit, largest_field(message)))
+        self._check_size(message)
         step = Externalize(message, item.instance_id or None)
         try:
             yield step
@@ -356,6 +354,19 @@ class Policy:
         elif send.code is grpc.StatusCode.OK:
             self.items.done(item)
         return _call_of(send)
+
+    def _check_size(self, message: Message) -> None:
+        """Raise _NotDeliveredError if `message` is over the budget with all taken out of it that can be stored."""
+        budget = self.externalizer.message_budget_bytes
+        if budget is None or (size := message.ByteSize()) <= budget:
+            return
+        try:
+            plan_uploads(message, self.externalizer.store, size, None)
+        except PayloadTooLargeError as error:
+            raise _NotDeliveredError(error) from error
+        smallest = self.externalizer.smallest_bytes(message)
+        if smallest > budget:
+            raise _NotDeliveredError(failures.too_large(message, smallest, budget, largest_field(message)))
 
     def _failed(self, item: WorkItem, message: Message, error: Exception) -> Message:
         if item.kind is ACTIVITY:

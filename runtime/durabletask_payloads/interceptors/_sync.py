@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import grpc
 
-from ._calls import CallDetails, FinishedLater, remaining
+from ._calls import TIMEOUT_USED_UP, CallDetails, EndedLocallyError, FinishedLater, remaining
 from ._messages import (
     KIND_BY_COMPLETION,
     abandonment,
@@ -115,7 +115,11 @@ class PayloadInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClien
         started = time.monotonic()
         receipt = policy.externalize(request, instance_id)
         if receipt:
-            details = CallDetails(details, timeout=remaining(details.timeout, started))
+            left = remaining(details.timeout, started)
+            if left is not None and left <= 0:
+                receipt.rollback()
+                return _ended(grpc.StatusCode.DEADLINE_EXCEEDED, TIMEOUT_USED_UP)
+            details = CallDetails(details, timeout=left)
         sent_bytes = 0
         try:
             call = send(details, request)
@@ -158,8 +162,11 @@ class PayloadInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClien
             if isinstance(step, Externalize):
                 step.receipt = self._policy.externalizer.externalize(step.message, instance_id=step.instance_id)
             elif isinstance(step, Send):
-                timeout = OWN_TIMEOUT_SECONDS if step.is_own else remaining(details.timeout, started)
-                step.call = send(CallDetails(details, timeout=timeout), step.message)
+                left = OWN_TIMEOUT_SECONDS if step.is_own else remaining(details.timeout, started)
+                if left is not None and left <= 0:
+                    step.call = _ended(grpc.StatusCode.DEADLINE_EXCEEDED, TIMEOUT_USED_UP)
+                else:
+                    step.call = send(CallDetails(details, timeout=left), step.message)
                 step.code = step.call.code()  # waits for it, also where the caller wanted a future
             elif isinstance(step, Rollback):
                 step.receipt.rollback()
@@ -196,6 +203,10 @@ class PayloadInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClien
         else:
             stream = HistoryStream(send(details, request), self._policy, details.timeout, instance_of(request))
         return cast("CallIterator[_Response]", stream)  # as above, and a type for the checkers only
+
+
+def _ended(code: grpc.StatusCode, details: str) -> CallFuture[Message]:
+    return cast("CallFuture[Message]", EndedLocallyError(code, details))  # as for FinishedLater
 
 
 def _delete_if_refused(call: CallFuture[Message], receipt: Receipt) -> None:

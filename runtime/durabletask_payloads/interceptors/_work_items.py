@@ -207,7 +207,7 @@ class Backoff:
             if now >= self._round_ends:
                 self._round += 1
                 self._round_ends = now + _seconds(self._round)
-            return _seconds(max(self._round, deliveries)) * random.uniform(0.5, 1.0)
+            return _seconds(max(self._round, deliveries)) * random.uniform(0.75, 1.0)
 
 
 def _seconds(step: int) -> float:

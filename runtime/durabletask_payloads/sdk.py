@@ -1,0 +1,66 @@
+"""Our stores for the `payload_store=` of the `durabletask` SDK. Needs the extra `[sdk]`.
+
+    worker = TaskHubGrpcWorker(payload_store=SdkPayloadStore(store))
+
+The SDK then moves the payloads with its own hooks, and decides what happens when that fails. What the interceptors
+do beyond it is not done: a completion that the store refuses is lost, and its orchestration waits for ever; a work
+item whose payload is gone is delivered for ever; nothing is given back while the store is down; the reasons of
+suspend, resume and rewind stay in the message; many payloads that are each under the threshold add up; nothing is
+cached, so that a chain of n large results is downloaded n(n+1)/2 times. See `durabletask_payloads.interceptors`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+try:
+    from durabletask import payload
+except ImportError as error:
+    raise ImportError(
+        f"durabletask_payloads.sdk needs the durabletask SDK, 1.4 or newer ({error}): "
+        "pip install durabletask-payloads[sdk]"
+    ) from error
+
+if TYPE_CHECKING:
+    from ._store import PayloadStore
+
+__all__ = ["SdkPayloadStore"]
+
+
+class SdkPayloadStore(payload.PayloadStore):
+    """A store of this package as a `durabletask.payload.PayloadStore`.
+
+    At run time the SDK takes our stores as they are; this one it takes for type checkers, too. Both write the same
+    tokens, so that an application may use it in one place and the interceptors in another. As thread- and task-safe
+    as `store`, which stays the caller's to close.
+
+    Args:
+        store: does the work. What it raises is raised here: errors of the `PayloadError` tree.
+    """
+
+    def __init__(self, store: PayloadStore) -> None:
+        self._store = store
+
+    @property
+    def options(self) -> payload.LargePayloadStorageOptions:
+        options = self._store.options
+        return payload.LargePayloadStorageOptions(
+            threshold_bytes=options.threshold_bytes,
+            max_stored_payload_bytes=options.max_stored_payload_bytes,
+            enable_compression=options.enable_compression,
+        )
+
+    def upload(self, data: bytes, *, instance_id: str | None = None) -> str:
+        return self._store.upload(data, instance_id=instance_id)
+
+    async def upload_async(self, data: bytes, *, instance_id: str | None = None) -> str:
+        return await self._store.upload_async(data, instance_id=instance_id)
+
+    def download(self, token: str) -> bytes:
+        return self._store.download(token)
+
+    async def download_async(self, token: str) -> bytes:
+        return await self._store.download_async(token)
+
+    def is_known_token(self, value: str) -> bool:
+        return self._store.is_known_token(value)
