@@ -174,7 +174,11 @@ def test_the_delay_grows_with_the_deliveries_from_a_quarter_of_a_second_to_half_
 def test_the_delay_grows_for_new_items_too_while_nothing_gets_through(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("durabletask_payloads.interceptors._work_items.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("durabletask_payloads.interceptors._work_items.random.uniform", lambda low, high: high)
+
+    def longest(low: float, high: float) -> float:
+        return high
+
+    monkeypatch.setattr("durabletask_payloads.interceptors._work_items.random.uniform", longest)
     transfers = [0]
     backoff = Backoff(lambda: transfers[0])
     delays: list[float] = []
