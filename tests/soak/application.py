@@ -119,6 +119,12 @@ def overbook(orchestration: task.OrchestrationContext, order: dict[str, Any]) ->
         yield orchestration.call_entity(held, "grow", order["size"])
 
 
+def overask(orchestration: task.OrchestrationContext, order: dict[str, Any]) -> Flow:
+    """An activity whose input is too large, while a ledger that others wait for is locked."""
+    with (yield orchestration.lock_entities([entities.EntityInstanceId("ledger", order["ledger"])])):
+        yield orchestration.call_activity(reverse, input="a" * order["size"])
+
+
 def rounds(orchestration: task.OrchestrationContext, order: dict[str, Any]) -> Flow:
     """As `chain`, each step in an execution of its own."""
     if not order["left"]:
@@ -140,5 +146,6 @@ FUNCTIONS: list[Callable[..., Any]] = [
     listen,
     book,
     overbook,
+    overask,
     rounds,
 ]

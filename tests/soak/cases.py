@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 THRESHOLD_BYTES = 32 * 1024
 MAX_STORED_BYTES = 4 * 1024 * 1024
+TOO_LARGE = "PayloadTooLargeError"
 LOST = "PayloadNotFoundError"
 LEDGERS = 6  # that all share, so that they wait for one another
 
@@ -65,8 +66,9 @@ _SHARES = {
     "fan-out": 3,
     "sub-orchestrations": 3,
     "events": 3,
-    "entities with locks": 5,
+    "entities with locks": 4,
     "continue-as-new": 3,
+    "activity input too large": 1,
     "activity result too large": 1,
     "entity result too large": 1,
     "input lost": 1,
@@ -113,12 +115,15 @@ def _case(kind: str, number: str, chance: random.Random) -> Case:
         case "continue-as-new":
             order = {"left": steps, "text": own}
             return Case(kind, instance, application.rounds, order, output=digest(turned), input_stays=False)
+        case "activity input too large":
+            order = {"ledger": f"shared-{chance.randrange(LEDGERS)}", "size": MAX_STORED_BYTES + 1}
+            return Case(kind, instance, application.overask, order, error=TOO_LARGE)
         case "activity result too large":
             order = {"label": instance, "size": MAX_STORED_BYTES + 1, "steps": 0}
-            return Case(kind, instance, application.chain, order, error="PayloadTooLargeError")
+            return Case(kind, instance, application.chain, order, error=TOO_LARGE)
         case "entity result too large":
             order = {"ledger": instance, "text": own, "size": MAX_STORED_BYTES + 1}
-            return Case(kind, instance, application.overbook, order, error="PayloadTooLargeError")
+            return Case(kind, instance, application.overbook, order, error=TOO_LARGE)
         case "input lost":
             name = hashlib.md5(instance.encode()).hexdigest()
             return Case(kind, instance, application.echo, name, error=LOST, input_stays=False)

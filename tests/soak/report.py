@@ -103,6 +103,7 @@ class Report:
         yield "requests to the storage", "all", self.requests
         for method, number in sorted(self.asked.items()):
             yield "requests to the storage", method, number
+        yield "requests to the storage", "while it was down", self.requests - self.asked.total()
         yield "requests to the storage", "failed by us", self.failed_requests
         yield (
             "requests to the storage",
