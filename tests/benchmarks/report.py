@@ -44,6 +44,18 @@ def table(rows: Sequence[Row]) -> Table:
     return drawn
 
 
+def curve_table(curve: Curve) -> Table:
+    """One line for each point of `curve`."""
+    drawn = Table(title=curve.title, header_style="bold", title_justify="left")
+    for name in (curve.x_label, "reference", "ours", "floor", "ratio"):
+        drawn.add_column(name, justify="right")
+    for i, x in enumerate(curve.xs):
+        floor = _time(curve.floor[i]) if curve.floor else ""
+        theirs, ours = curve.reference[i], curve.ours[i]
+        drawn.add_row(f"{x:,}", _time(theirs), _time(ours), floor, f"{theirs / ours:.3g}x")
+    return drawn
+
+
 def write_json(path: Path, rows: Sequence[Row], curves: Sequence[Curve], per_event: Mapping[int, float]) -> None:
     """All figures, with what they were measured on. Times are in seconds."""
     document = {

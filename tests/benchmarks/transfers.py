@@ -85,18 +85,23 @@ class Transfers:
 
     def curve(self, counts: tuple[int, ...]) -> Curve:
         """externalize of one message with more and more payloads of 64 KiB."""
-        reference_times: list[float] = []
-        our_times: list[float] = []
+        theirs: list[float] = []
+        own: list[float] = []
         for count in counts:
-            theirs, own = self._messages([messages.payload(65_536, seed=seed) for seed in range(count)])
-            reference_times.append(_seconds(partial(self._reference_out, theirs)))
-            our_times.append(_seconds(partial(self._ours.externalize, own)))
+            values = [messages.payload(65_536, seed=seed) for seed in range(count)]
+            pairs = [self._messages(values) for _ in range(3)]
+            turns = [
+                (_seconds(partial(self._reference_out, a)), _seconds(partial(self._ours.externalize, b)))
+                for a, b in pairs
+            ]
+            theirs.append(median(turn[0] for turn in turns))
+            own.append(median(turn[1] for turn in turns))
         return Curve(
             title="externalize, 64 KiB a payload, 10 ms round trip",
             x_label="payloads in the message",
             xs=counts,
-            reference=tuple(reference_times),
-            ours=tuple(our_times),
+            reference=tuple(theirs),
+            ours=tuple(own),
         )
 
     def _reference_out(self, message: pb.OrchestratorResponse) -> None:
