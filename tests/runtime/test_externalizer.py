@@ -267,6 +267,13 @@ def test_many_payloads_at_the_threshold_are_brought_under_the_budget_largest_fir
 
 
 @both_forms
+def test_what_the_threshold_takes_out_counts_for_the_budget(form: Form) -> None:
+    with Externalizer(InMemoryPayloadStore()) as externalizer:
+        receipt = form.externalize(externalizer, tasks("a" * 4_500_000, *["b" * 2_000] * 10))
+        assert [payload.raw_bytes for payload in receipt.payloads] == [4_500_000]
+
+
+@both_forms
 def test_without_a_budget_only_the_threshold_counts(form: Form) -> None:
     with Externalizer(InMemoryPayloadStore(), message_budget_bytes=None) as externalizer:
         assert not form.externalize(externalizer, tasks(*["x" * 262_144] * 40))

@@ -118,6 +118,7 @@ BUDGET = 1_000_000
         (pb.OrchestratorResponse(actions=tasks(["x" * 15_000] * 70)), False),  # the budget
         (pb.OrchestratorResponse(actions=tasks(["é" * 10_001] * 8)), False),
         (pb.OrchestratorResponse(actions=tasks(["x"] * 8), completionToken="x" * 15_000), True),
+        (pb.OrchestratorResponse(actions=tasks(["x" * 10_000] * 8), completionToken="x" * 920_000), False),
         (pb.EntityBatchResult(actions=[pb.OperationAction()] * 9, entityState=text("x" * 20_001)), False),
         (pb.EntityBatchResult(results=[pb.OperationResult()] * 9, entityState=text("x" * 19_000)), True),
         (pb.ActivityResponse(result=text("x" * 19_000)), True),
@@ -130,6 +131,12 @@ def test_what_is_sure_to_be_small(message: Message, is_small: bool) -> None:
     assert (size == 0) is is_small
     if size > BUDGET:
         assert size == message.ByteSize()  # not more than needed is to go for the budget
+
+
+def test_a_message_of_the_size_of_the_threshold_is_small() -> None:
+    message = pb.ActivityResponse(result=text("x" * 1_000))
+    assert size_unless_small(message, message.ByteSize(), None) == 0
+    assert size_unless_small(message, message.ByteSize() - 1, None) == message.ByteSize()
 
 
 def test_a_message_with_a_map_of_its_own_is_measured_as_a_whole() -> None:

@@ -58,11 +58,10 @@ def test_a_new_field_is_warned_of_once_and_an_error_if_strict(caplog: pytest.Log
     (record,) = caplog.records
     assert "ActivityRequest.note" in record.getMessage()
     assert "make protos generate" in record.getMessage()
-    with (
-        Externalizer(InMemoryPayloadStore(SMALL), strict=True) as strict,
-        pytest.raises(SchemaMismatchError, match=r"ActivityRequest\.note"),
-    ):
-        strict.externalize(message)
+    with Externalizer(InMemoryPayloadStore(SMALL), strict=True) as strict:
+        for step in (strict.externalize, strict.deexternalize, strict.has_tokens):
+            with pytest.raises(SchemaMismatchError, match=r"ActivityRequest\.note"):
+                step(message)
 
 
 def test_a_field_that_the_class_lacks_is_fine(caplog: pytest.LogCaptureFixture) -> None:
