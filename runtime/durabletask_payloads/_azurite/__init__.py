@@ -94,7 +94,7 @@ class Azurite:
         process = subprocess.Popen(
             [
                 str(_node()),
-                str(_installed() / "node_modules/azurite/dist/src/blob/main.js"),
+                str(installed() / "node_modules/azurite/dist/src/blob/main.js"),
                 # The client asks for a newer API version than Azurite knows.
                 *("--silent", "--skipApiVersionCheck", "--disableTelemetry"),
                 *("--blobHost", "127.0.0.1", "--blobPort", str(self.port), *keep),
@@ -183,7 +183,7 @@ def _cache() -> Path:
     return Path(base) / "durabletask-payloads"
 
 
-def _installed() -> Path:
+def installed() -> Path:
     """The folder in which Azurite is installed, after installing it if it is not."""
     digest = hashlib.sha256((_HERE / "package-lock.json").read_bytes()).hexdigest()
     folder = _cache() / f"azurite-{digest[:16]}"
