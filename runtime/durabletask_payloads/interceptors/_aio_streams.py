@@ -38,6 +38,27 @@ if TYPE_CHECKING:
     StreamCall: TypeAlias = grpc.aio.UnaryStreamCall[Message, Message]
 
 
+class _Signal:
+    """Wakes all who wait. Unlike an asyncio.Event it can not be cleared between `set` and the first step of a wait."""
+
+    def __init__(self) -> None:
+        self._waiters: set[asyncio.Future[None]] = set()
+
+    def set(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def wait(self, timeout: float | None = None) -> None:
+        """Return at the next `set`, or after `timeout` seconds."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
+        try:
+            await asyncio.wait([waiter], timeout=timeout)
+        finally:
+            self._waiters.discard(waiter)
+
+
 class AsyncResolvingStream(grpc.aio.UnaryStreamCall[Message, Message]):
     """A stream that is read ahead by a task of its own and resolved by others.
 
@@ -48,7 +69,7 @@ class AsyncResolvingStream(grpc.aio.UnaryStreamCall[Message, Message]):
         self._call = call
         self._policy = policy
         self._deadline = None if timeout is None else time.monotonic() + timeout
-        self._changed = asyncio.Event()
+        self._changed = _Signal()
         self._reader: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_stopping = False  # it was cancelled, or the deadline has passed
@@ -93,11 +114,8 @@ class AsyncResolvingStream(grpc.aio.UnaryStreamCall[Message, Message]):
                 self._error = _deadline_exceeded()
                 self.cancel()
                 continue
-            self._changed.clear()
             try:
-                await asyncio.wait_for(self._changed.wait(), None if self._is_stopping else remaining)
-            except asyncio.TimeoutError:
-                continue
+                await self._changed.wait(None if self._is_stopping else remaining)
             except asyncio.CancelledError:
                 self.cancel()  # as grpc.aio does when the task that reads is cancelled
                 raise
@@ -126,7 +144,6 @@ class AsyncResolvingStream(grpc.aio.UnaryStreamCall[Message, Message]):
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
-            self._changed.clear()
             await self._changed.wait()
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:

@@ -28,20 +28,33 @@ from ._policy import (
 from ._work_items import WorkItem, arrived
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     import durabletask.internal.orchestrator_service_pb2 as pb
     from google.protobuf.message import Message
 
     from ._calls import CallIterator, Metadata, StreamContinuation
-    from ._policy import Policy, Step
+    from ._policy import Policy, Resolution, Step
+
+
+class _Entry:
+    """A message that was read."""
+
+    __slots__ = ("error", "is_ready", "item", "message")
+
+    def __init__(self, message: Message, *, is_ready: bool, item: WorkItem | None = None) -> None:
+        self.message = message
+        self.item = item
+        self.is_ready = is_ready
+        self.error: Exception | None = None
 
 
 class ResolvingStream(grpc.Call):
     """A stream that is read ahead by a thread of its own and resolved by others.
 
-    The threads start with the first read and end with the stream; one that is in a download ends after it. Iterate
-    it from one thread; `cancel` from any.
+    The threads start when there is something to resolve: until then the caller's thread reads, since handing a
+    message to another thread takes longer than all else here. They end with the stream; one that is in a download
+    ends after it. Iterate it from one thread; `cancel` from any.
     """
 
     def __init__(self, call: CallIterator[Message], policy: Policy, timeout: float | None) -> None:
@@ -57,8 +70,12 @@ class ResolvingStream(grpc.Call):
 
     # ---- what the kinds of streams do differently -----------------------------------------------------------
 
-    def _take(self, message: Message) -> None:
-        """A message was read."""
+    def _look_at(self, message: Message) -> _Entry:
+        """A message was read: is there something to resolve?"""
+        raise NotImplementedError
+
+    def _put(self, entry: _Entry) -> None:
+        """Keep `entry` until it is handed over, and have it resolved. Waits for room."""
         raise NotImplementedError
 
     def _next_ready(self) -> Message | None:
@@ -79,10 +96,46 @@ class ResolvingStream(grpc.Call):
         return self
 
     def __next__(self) -> Message:
-        with self._changed:
-            if self._reader is None:
+        if self._reader is None and not self._has_ended:
+            entry = self._read_one()
+            if entry is not None and entry.is_ready:
+                return entry.message
+            if entry is not None:
+                self._put(entry)
                 self._reader = Thread(target=self._read, name="durabletask-payloads-reader", daemon=True)
                 self._reader.start()
+        return self._wait_for_next()
+
+    def _read_one(self) -> _Entry | None:
+        try:
+            return self._look_at(next(self._call))
+        except StopIteration:
+            self._end(None)
+        except Exception as error:
+            self._end(error)
+        return None
+
+    def _read(self) -> None:
+        while not self._is_stopping:
+            entry = self._read_one()
+            if entry is None:
+                return
+            self._put(entry)
+        self._end(None)
+
+    def _end(self, error: Exception | None) -> None:
+        try:
+            self._wind_up(error)
+        finally:
+            if self._pool is not None:
+                self._pool.shutdown(wait=False, cancel_futures=self._is_stopping)
+            with self._changed:
+                self._error = self._error or error or (_cancelled() if self._is_stopping else None)
+                self._has_ended = True
+                self._changed.notify_all()
+
+    def _wait_for_next(self) -> Message:
+        with self._changed:
             while True:
                 message = None if self._is_stopping else self._next_ready()
                 if message is not None:
@@ -98,25 +151,6 @@ class ResolvingStream(grpc.Call):
                     self.cancel()
                     continue
                 self._changed.wait(None if self._is_stopping else remaining)
-
-    def _read(self) -> None:
-        error: Exception | None = None
-        try:
-            for message in self._call:
-                self._take(message)
-                if self._is_stopping:
-                    break
-        except Exception as reason:
-            error = reason
-        try:
-            self._wind_up(error)
-        finally:
-            if self._pool is not None:
-                self._pool.shutdown(wait=False, cancel_futures=self._is_stopping)
-            with self._changed:
-                self._error = self._error or error or (_cancelled() if self._is_stopping else None)
-                self._has_ended = True
-                self._changed.notify_all()
 
     def _threads(self) -> ThreadPoolExecutor:
         if self._pool is None:
@@ -190,38 +224,42 @@ class WorkItemStream(ResolvingStream):
         self._details = details
         self._request = request
         self._numbers = itertools.count()
-        self._ready: deque[tuple[WorkItem | None, Message]] = deque()
+        self._ready: deque[_Entry] = deque()
         self._takes_back = True  # until it winds up
         self._held: dict[int, WorkItem] = {}  # by identity: resolving, or waiting for that, or to be given back
         self._due: list[_Due] = []
         self._giver: Thread | None = None
 
-    def _take(self, message: Message) -> None:
+    def _look_at(self, message: Message) -> _Entry:
         item = arrived(cast("pb.WorkItem", message), self)  # what the method returns
         if item is not None:
             self._policy.items.add(item)
-        if item is None or not self._policy.externalizer.has_tokens(message):
-            with self._changed:
-                self._changed.wait_for(lambda: self._is_stopping or len(self._ready) < MOST_WAITING)
-                self._ready.append((item, message))
-                self._changed.notify_all()
-            return
+        is_ready = item is None or not self._policy.externalizer.has_tokens(message)
+        return _Entry(message, is_ready=is_ready, item=item)
+
+    def _put(self, entry: _Entry) -> None:
+        item = entry.item
         with self._changed:
+            if entry.is_ready or item is None:
+                self._changed.wait_for(lambda: self._is_stopping or len(self._ready) < MOST_WAITING)
+                self._ready.append(entry)
+                self._changed.notify_all()
+                return
             self._changed.wait_for(lambda: self._is_stopping or len(self._held) < MOST_WAITING)
             self._held[id(item)] = item
-            if self._is_stopping:
-                return
-        self._threads().submit(self._resolve, item, message)
+        self._threads().submit(self._resolve, entry, item)
 
-    def _resolve(self, item: WorkItem, message: Message) -> None:
-        resolution = carry_out(self._policy.resolve(item, cast("pb.WorkItem", message)), self._do)  # as in _take
+    def _resolve(self, entry: _Entry, item: WorkItem) -> None:
+        work = cast("pb.WorkItem", entry.message)  # as in _look_at
+        flow: Generator[Step[object], None, Resolution] = self._policy.resolve(item, work)
+        resolution = carry_out(flow, self._do)
         if resolution.verdict is Verdict.ABANDON:
             self.give_back(item, resolution.delay)
             return
         with self._changed:
             is_held = self._held.pop(id(item), None) is not None
             if is_held and resolution.verdict is Verdict.DELIVER:
-                self._ready.append((item, message))
+                self._ready.append(entry)
             self._changed.notify_all()
 
     def _do(self, step: Step[object]) -> None:
@@ -233,7 +271,7 @@ class WorkItemStream(ResolvingStream):
             raise AssertionError(f"{step} is no step of a work item that arrives")
 
     def _next_ready(self) -> Message | None:
-        return self._ready.popleft()[1] if self._ready else None
+        return self._ready.popleft().message if self._ready else None
 
     def _is_empty(self) -> bool:
         return not self._ready
@@ -272,7 +310,7 @@ class WorkItemStream(ResolvingStream):
         with self._changed:
             items = {id(due.item): due.item for due in self._due} | self._held
             if self._is_stopping:
-                items |= {id(item): item for item, _ in self._ready if item is not None}
+                items |= {id(entry.item): entry.item for entry in self._ready if entry.item is not None}
                 self._ready.clear()
             self._due.clear()
             self._held.clear()
@@ -311,15 +349,6 @@ class WorkItemStream(ResolvingStream):
 # ---- histories -----------------------------------------------------------------------------------------------------
 
 
-class _Chunk:
-    __slots__ = ("error", "is_ready", "message")
-
-    def __init__(self, message: Message) -> None:
-        self.message = message
-        self.is_ready = False
-        self.error: Exception | None = None
-
-
 class HistoryStream(ResolvingStream):
     """StreamInstanceHistory: in order, with some chunks resolved ahead."""
 
@@ -328,28 +357,27 @@ class HistoryStream(ResolvingStream):
     ) -> None:
         super().__init__(call, policy, timeout)
         self._instance_id = instance_id
-        self._chunks: deque[_Chunk] = deque()
+        self._chunks: deque[_Entry] = deque()
 
-    def _take(self, message: Message) -> None:
-        chunk = _Chunk(message)
-        chunk.is_ready = not self._policy.externalizer.has_tokens(message)
+    def _look_at(self, message: Message) -> _Entry:
+        return _Entry(message, is_ready=not self._policy.externalizer.has_tokens(message))
+
+    def _put(self, entry: _Entry) -> None:
         with self._changed:
             ahead = self._policy.externalizer.concurrency
             self._changed.wait_for(lambda: self._is_stopping or len(self._chunks) < ahead)
-            if self._is_stopping:
-                return
-            self._chunks.append(chunk)
+            self._chunks.append(entry)
             self._changed.notify_all()
-        if not chunk.is_ready:
-            self._threads().submit(self._resolve, chunk)
+        if not entry.is_ready:
+            self._threads().submit(self._resolve, entry)
 
-    def _resolve(self, chunk: _Chunk) -> None:
+    def _resolve(self, entry: _Entry) -> None:
         try:
-            self._policy.deexternalize(chunk.message, self._instance_id)
+            self._policy.deexternalize(entry.message, self._instance_id)
         except Exception as error:
-            chunk.error = error
+            entry.error = error
         with self._changed:
-            chunk.is_ready = True
+            entry.is_ready = True
             self._changed.notify_all()
 
     def _next_ready(self) -> Message | None:

@@ -60,7 +60,8 @@ class PayloadInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClien
       item is given back, and delivered again: the worker sees a PayloadStoreUnavailableError, which it logs.
     - A work item whose payload is gone is completed as failed, and the worker never sees it.
 
-    Safe for any number of threads and channels. `call.future(...)` uploads before it returns.
+    Safe for any number of threads and channels. `call.future(...)` uploads before it returns, and for a completion
+    it waits for the end of the call.
 
     Args:
         store: a store of this package or one written for the `durabletask` SDK, or an Externalizer that others use
