@@ -246,7 +246,10 @@ def test_calls_of_other_services_are_not_touched(address: str, externalizer: Ext
 def test_a_stream_has_the_whole_surface(
     rpc: str, stub: stubs.TaskHubSidecarServiceStub, server: ScriptedServer
 ) -> None:
+    go = threading.Event()
+
     def answer(request: Message, context: grpc.ServicerContext) -> Iterator[Message]:
+        go.wait(10)
         context.send_initial_metadata((("first", "1"),))
         context.set_trailing_metadata((("last", "2"),))
         yield from ()
@@ -260,6 +263,7 @@ def test_a_stream_has_the_whole_surface(
     as_future = cast("grpc.Future[Message]", call)  # as grpc's own streams are
     as_future.add_done_callback(done.append)
     assert 5 < call.time_remaining() <= 10
+    go.set()
     assert iter(call) is call
     assert list(call) == []
     assert call.code() is grpc.StatusCode.OK
