@@ -68,19 +68,22 @@ class Message:
         full_name: with the package.
         python_name: how its class is reached in the pb2 module.
         function: what follows `externalize_` and `deexternalize_` in the names of its functions.
-        fan_out: whether it reaches a payload through a repeated field, so that it can hold very many.
     """
 
     full_name: str
     python_name: str
     function: str
     parts: tuple[Part, ...]
-    fan_out: bool
 
     @property
     def fields(self) -> tuple[Leaf | Branch, ...]:
         """All fields that lead to payloads, those in oneofs too."""
         return tuple(field for part in self.parts for field in (part.parts if isinstance(part, Oneof) else (part,)))
+
+    @property
+    def repeated(self) -> tuple[str, ...]:
+        """The names of its repeated fields that lead to payloads, of which it can hold very many."""
+        return tuple(field.name for field in self.fields if field.repeated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,15 +134,9 @@ def build(decl: FileDecl, policy: Policy) -> Model:
     def is_leaf(message: MessageDecl, field: FieldDecl) -> bool:
         return field.type_name == STRING_VALUE and fields[f"{message.full_name}.{field.name}"] != "metadata"
 
-    # Both grow until nothing is added: a guess for messages in progress goes wrong where messages contain each other.
+    # Grows until nothing is added: a guess for messages in progress goes wrong where messages contain each other.
     bearing = _fixpoint(
         decl.messages, lambda message, field, so_far: is_leaf(message, field) or field.type_name in so_far
-    )
-    fan_out = _fixpoint(
-        decl.messages,
-        lambda message, field, so_far: (
-            (field.repeated and (is_leaf(message, field) or field.type_name in bearing)) or field.type_name in so_far
-        ),
     )
     functions = {message.full_name: _snake(message.python_name) for message in decl.messages}
     messages: dict[str, Message] = {}
@@ -161,7 +158,6 @@ def build(decl: FileDecl, policy: Policy) -> Model:
             python_name=message.python_name,
             function=functions[message.full_name],
             parts=_group(parts, message.oneofs),
-            fan_out=message.full_name in fan_out,
         )
     _check_names(decl.name, messages.values())
     rpcs = [

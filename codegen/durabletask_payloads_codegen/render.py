@@ -30,7 +30,10 @@ _LINE_LENGTH = 120
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """A direction: the names in its functions, and for each kind of field the test that comes before a call."""
+    """A direction: the names in its functions, and for each kind of field the test that comes before a call.
+
+    `gate` is the method of the plan that is asked before a walk of very many payloads, if it has one.
+    """
 
     verb: str
     plan: str
@@ -39,6 +42,7 @@ class _Way:
     note: str
     table: str
     tests: Mapping[LeafKind, str]
+    gate: str | None = None
 
 
 _EXTERNALIZE = _Way(
@@ -64,6 +68,7 @@ _DEEXTERNALIZE = _Way(
         "payload": "{}.value.startswith(plan.prefixes)",
         "diagnostic": "{}.value.startswith(plan.prefixes)",
     },
+    gate="rules_out",
 )
 _WAYS = (_DEEXTERNALIZE, _EXTERNALIZE)
 

@@ -331,6 +331,8 @@ def deexternalize_complete_orchestration_action(
     message: pb.CompleteOrchestrationAction, plan: DeexternalizePlan
 ) -> None:
     """Note the tokens of `CompleteOrchestrationAction`: result, details, carryoverEvents, failureDetails."""
+    if plan.rules_out(message, message.carryoverEvents):
+        return
     if message.HasField("result") and message.result.value.startswith(plan.prefixes):
         plan.download(message.result, "CompleteOrchestrationAction.result")
     if message.HasField("details") and message.details.value.startswith(plan.prefixes):
@@ -362,6 +364,8 @@ def deexternalize_send_entity_message_action(message: pb.SendEntityMessageAction
 
 def deexternalize_rewind_orchestration_action(message: pb.RewindOrchestrationAction, plan: DeexternalizePlan) -> None:
     """Note the tokens of `RewindOrchestrationAction`: newHistory."""
+    if plan.rules_out(message, message.newHistory):
+        return
     for newHistory_item in message.newHistory:
         deexternalize_history_event(newHistory_item, plan)
 
@@ -393,6 +397,8 @@ def deexternalize_orchestrator_action(message: pb.OrchestratorAction, plan: Deex
 
 def deexternalize_orchestrator_request(message: pb.OrchestratorRequest, plan: DeexternalizePlan) -> None:
     """Note the tokens of `OrchestratorRequest`: pastEvents, newEvents."""
+    if plan.rules_out(message, message.pastEvents, message.newEvents):
+        return
     for pastEvents_item in message.pastEvents:
         deexternalize_history_event(pastEvents_item, plan)
     for newEvents_item in message.newEvents:
@@ -401,6 +407,8 @@ def deexternalize_orchestrator_request(message: pb.OrchestratorRequest, plan: De
 
 def deexternalize_orchestrator_response(message: pb.OrchestratorResponse, plan: DeexternalizePlan) -> None:
     """Note the tokens of `OrchestratorResponse`: actions, customStatus."""
+    if plan.rules_out(message, message.actions):
+        return
     for actions_item in message.actions:
         deexternalize_orchestrator_action(actions_item, plan)
     if message.HasField("customStatus") and message.customStatus.value.startswith(plan.prefixes):
@@ -463,6 +471,8 @@ def deexternalize_resume_request(message: pb.ResumeRequest, plan: DeexternalizeP
 
 def deexternalize_query_instances_response(message: pb.QueryInstancesResponse, plan: DeexternalizePlan) -> None:
     """Note the tokens of `QueryInstancesResponse`: orchestrationState."""
+    if plan.rules_out(message, message.orchestrationState):
+        return
     for orchestrationState_item in message.orchestrationState:
         deexternalize_orchestration_state(orchestrationState_item, plan)
 
@@ -481,6 +491,8 @@ def deexternalize_get_entity_response(message: pb.GetEntityResponse, plan: Deext
 
 def deexternalize_query_entities_response(message: pb.QueryEntitiesResponse, plan: DeexternalizePlan) -> None:
     """Note the tokens of `QueryEntitiesResponse`: entities."""
+    if plan.rules_out(message, message.entities):
+        return
     for entities_item in message.entities:
         deexternalize_entity_metadata(entities_item, plan)
 
@@ -493,6 +505,8 @@ def deexternalize_entity_metadata(message: pb.EntityMetadata, plan: Deexternaliz
 
 def deexternalize_entity_batch_request(message: pb.EntityBatchRequest, plan: DeexternalizePlan) -> None:
     """Note the tokens of `EntityBatchRequest`: entityState, operations."""
+    if plan.rules_out(message, message.operations):
+        return
     if message.HasField("entityState") and message.entityState.value.startswith(plan.prefixes):
         plan.download(message.entityState, "EntityBatchRequest.entityState")
     for operations_item in message.operations:
@@ -501,6 +515,8 @@ def deexternalize_entity_batch_request(message: pb.EntityBatchRequest, plan: Dee
 
 def deexternalize_entity_batch_result(message: pb.EntityBatchResult, plan: DeexternalizePlan) -> None:
     """Note the tokens of `EntityBatchResult`: results, actions, entityState, failureDetails."""
+    if plan.rules_out(message, message.results, message.actions):
+        return
     for results_item in message.results:
         deexternalize_operation_result(results_item, plan)
     for actions_item in message.actions:
@@ -513,6 +529,8 @@ def deexternalize_entity_batch_result(message: pb.EntityBatchResult, plan: Deext
 
 def deexternalize_entity_request(message: pb.EntityRequest, plan: DeexternalizePlan) -> None:
     """Note the tokens of `EntityRequest`: entityState, operationRequests."""
+    if plan.rules_out(message, message.operationRequests):
+        return
     if message.HasField("entityState") and message.entityState.value.startswith(plan.prefixes):
         plan.download(message.entityState, "EntityRequest.entityState")
     for operationRequests_item in message.operationRequests:
@@ -598,5 +616,7 @@ def deexternalize_work_item(message: pb.WorkItem, plan: DeexternalizePlan) -> No
 
 def deexternalize_history_chunk(message: pb.HistoryChunk, plan: DeexternalizePlan) -> None:
     """Note the tokens of `HistoryChunk`: events."""
+    if plan.rules_out(message, message.events):
+        return
     for events_item in message.events:
         deexternalize_history_event(events_item, plan)

@@ -280,23 +280,21 @@ MESSAGES: frozenset[str] = frozenset(
 )
 """All messages of the schema, with payloads or without."""
 
-FAN_OUT: frozenset[str] = frozenset(
+FAN_OUT: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "CompleteOrchestrationAction",
-        "RewindOrchestrationAction",
-        "OrchestratorAction",
-        "OrchestratorRequest",
-        "OrchestratorResponse",
-        "QueryInstancesResponse",
-        "QueryEntitiesResponse",
-        "EntityBatchRequest",
-        "EntityBatchResult",
-        "EntityRequest",
-        "WorkItem",
-        "HistoryChunk",
+        "CompleteOrchestrationAction": ("carryoverEvents",),
+        "RewindOrchestrationAction": ("newHistory",),
+        "OrchestratorRequest": ("pastEvents", "newEvents"),
+        "OrchestratorResponse": ("actions",),
+        "QueryInstancesResponse": ("orchestrationState",),
+        "QueryEntitiesResponse": ("entities",),
+        "EntityBatchRequest": ("operations",),
+        "EntityBatchResult": ("results", "actions"),
+        "EntityRequest": ("operationRequests",),
+        "HistoryChunk": ("events",),
     }
 )
-"""The messages that reach payloads through a repeated field, and so can hold very many."""
+"""The messages that can hold very many payloads, and the repeated fields that lead to them."""
 
 FIELDS: Mapping[str, Literal["payload", "diagnostic", "metadata"]] = MappingProxyType(
     {

@@ -36,7 +36,6 @@ class MessageWalkers:
     unknown_fields: tuple[str, ...]
 
 
-_FAN_OUT = {"OrchestratorResponse": ("actions",), "EntityBatchResult": ("results", "actions")}
 _unknown_by_file: dict[object, tuple[str, ...]] = {}
 
 
@@ -82,7 +81,7 @@ def _find(message_class: type[Message]) -> MessageWalkers:
     return MessageWalkers(
         cast("Callable[[Message, ExternalizePlan], None] | None", walkers.EXTERNALIZE.get(name)),
         cast("Callable[[Message, DeexternalizePlan], None] | None", walkers.DEEXTERNALIZE.get(name)),
-        _longest(_FAN_OUT.get(name, ())),
+        _longest(walkers.FAN_OUT.get(name, ())),
         unknown,
     )
 

@@ -1,4 +1,4 @@
-"""What is decided before anything is rendered: who has payloads, who can hold many, and what is refused."""
+"""What is decided before anything is rendered: who has payloads, who can hold very many, and what is refused."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from durabletask_payloads_codegen.policy import FieldKind
 
 
-def fan_out(built: model.Model) -> set[str]:
-    return {name for name, message in built.messages.items() if message.fan_out}
+def repeated(built: model.Model) -> dict[str, tuple[str, ...]]:
+    return {name: message.repeated for name, message in built.messages.items() if message.repeated}
 
 
 def test_a_message_that_contains_itself(tmp_path: Path) -> None:
@@ -56,15 +56,15 @@ def test_two_messages_that_contain_each_other(tmp_path: Path, order: tuple[str, 
         model.Branch("ask", "Ask", "ask", repeated=False),
         model.Leaf("text", "Answer.text", "payload", repeated=True),
     )
-    assert fan_out(built) == {"Ask", "Answer"}
+    assert repeated(built) == {"Answer": ("text",)}
 
 
-def test_fan_out_counts_repeated_fields_that_lead_to_payloads_only(tmp_path: Path) -> None:
+def test_repeated_fields_count_where_they_are_and_lead_to_payloads(tmp_path: Path) -> None:
     built = modelled(
         tmp_path,
         """
         message Above { Many many = 1; }
-        message Many { repeated Leaf leaves = 1; }
+        message Many { repeated Leaf leaves = 1; Leaf leaf = 2; repeated Above more = 3; repeated int32 numbers = 4; }
         message One { Leaf leaf = 1; repeated Silent silent = 2; repeated google.protobuf.StringValue names = 3; }
         message Leaf { google.protobuf.StringValue data = 1; }
         message Silent { google.protobuf.StringValue names = 1; }
@@ -72,7 +72,7 @@ def test_fan_out_counts_repeated_fields_that_lead_to_payloads_only(tmp_path: Pat
         names="metadata",
     )
     assert set(built.messages) == {"Above", "Many", "One", "Leaf"}
-    assert fan_out(built) == {"Above", "Many"}
+    assert repeated(built) == {"Many": ("leaves", "more")}
 
 
 def test_a_oneof_stands_where_its_first_member_does(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from durabletask_payloads_codegen import render, write
 from durabletask_payloads_codegen.errors import CodegenError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
     from types import ModuleType
 
@@ -139,14 +139,44 @@ def test_every_shape_of_a_field(tmp_path: Path) -> None:
     ''')
 
 
+def test_a_walk_of_very_many_tokens_asks_whether_there_is_one(tmp_path: Path) -> None:
+    text = """
+        message Root { repeated Leaf leaves = 1; Leaf last = 2; repeated google.protobuf.StringValue texts = 3; }
+        message Leaf { google.protobuf.StringValue data = 1; }
+    """
+    assert functions(modelled(tmp_path, text), "deexternalize") == dedent('''
+        def deexternalize_root(message: pb.Root, plan: DeexternalizePlan) -> None:
+            """Note the tokens of `Root`: leaves, last, texts."""
+            if plan.rules_out(message, message.leaves, message.texts):
+                return
+            for leaves_item in message.leaves:
+                deexternalize_leaf(leaves_item, plan)
+            if message.HasField("last"):
+                deexternalize_leaf(message.last, plan)
+            for texts_item in message.texts:
+                if texts_item.value.startswith(plan.prefixes):
+                    plan.download(texts_item, "Root.texts")
+
+
+        def deexternalize_leaf(message: pb.Leaf, plan: DeexternalizePlan) -> None:
+            """Note the tokens of `Leaf`: data."""
+            if message.HasField("data") and message.data.value.startswith(plan.prefixes):
+                plan.download(message.data, "Leaf.data")
+    ''')
+
+
 class Visits:
     """A plan of either kind that writes down every call."""
 
     payload_gate = diagnostic_gate = 4
     prefixes = ("token",)
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_none: bool = False) -> None:
         self.paths: list[str] = []
+        self.has_none = has_none
+
+    def rules_out(self, message: Message, *repeated: Sequence[Message]) -> bool:
+        return self.has_none
 
     def upload(self, field: Message, path: str) -> None:
         self.paths.append(path)
@@ -188,6 +218,9 @@ def test_the_generated_functions_run(tmp_path: Path, load: Callable[[Model], Mod
     walkers.deexternalize_root(message, tokens)
     assert large.paths == ["pkg.Leaf.data", "pkg.Root.texts", "pkg.Root.texts", "pkg.Root.text"]
     assert tokens.paths == ["pkg.Leaf.data", "pkg.Root.texts", "pkg.Root.text"]
+    ruled_out = Visits(has_none=True)
+    walkers.deexternalize_root(message, ruled_out)
+    assert ruled_out.paths == []
 
 
 def test_the_tables(tmp_path: Path, load: Callable[[Model], ModuleType]) -> None:
@@ -201,7 +234,7 @@ def test_the_tables(tmp_path: Path, load: Callable[[Model], ModuleType]) -> None
         "pkg.Leaf.Inner": walkers.deexternalize_leaf_inner,
     }
     assert {"pkg.Root", "pkg.Leaf", "pkg.Leaf.Inner", "pkg.Silent"} == walkers.MESSAGES
-    assert {"pkg.Root"} == walkers.FAN_OUT
+    assert dict(walkers.FAN_OUT) == {"pkg.Root": ("texts",)}
     assert dict(walkers.FIELDS) == {
         "pkg.Root.texts": "payload",
         "pkg.Root.text": "payload",

@@ -34,10 +34,6 @@ class LeafPath:
     def text(self) -> str:
         return ".".join(step.name + ("[]" if step.is_repeated else "") for step in self.steps)
 
-    @property
-    def fans_out(self) -> bool:
-        return any(step.is_repeated for step in self.steps)
-
     def fill(self, root: Message, value: str) -> StringValue:
         """Set this one field, and what is needed to get there, and return the wrapper."""
         # Reflection: what is in a field is known only by its descriptor.
