@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
@@ -26,7 +27,7 @@ from durabletask.entities import EntityInstanceId
 from google.protobuf.wrappers_pb2 import StringValue
 from tests.backend import RedeliveringBackend, client_on, running
 from tests.soak.application import TALLY
-from tests.soak.cases import LEDGERS, LOST, cases_of, digest
+from tests.soak.cases import LEDGERS, LOST, TOO_LARGE, cases_of, digest
 from tests.soak.report import Deliveries, Payloads, Report
 from tests.soak.resources import Resources
 from tests.soak.storage import FlakyStorage
@@ -235,6 +236,7 @@ class _Soak:
         self._disturbed = disturbed
         self._cases = cases_of(report.seed, report.count)
         self._over = 0  # ended, or stuck
+        self._how: dict[str, str] = {}  # by instance, of those that ended
         self._chance = random.Random(f"soak {report.seed}")
 
     async def run(self) -> None:
@@ -286,9 +288,9 @@ class _Soak:
             while self._over < share * len(self._cases):
                 await asyncio.sleep(0.02)
             if is_kill:
-                while backend.is_idle and self._over < len(self._cases):
+                while (held := backend.under_way) == 0 and self._over < len(self._cases):
                     await asyncio.sleep(0.001)
-                self._report.kills.append(backend.under_way)
+                self._report.kills.append(held)
                 await asyncio.to_thread(worker.kill)
                 worker.start()
             else:
@@ -309,9 +311,9 @@ class _Soak:
                     await self._insist("schedule", lambda: caller.start(case))
                 for number, data in enumerate(case.events):
                     await asyncio.sleep(self._chance.uniform(0, 0.2))
-                    await self._raise_event(case, caller, f"event-{number}", data)
+                    await self._insist("raise event", partial(caller.raise_event, case, f"event-{number}", data))
                 state = await self._insist("wait", lambda: self._wait(case, caller))
-                how = self._judged(case, state)
+                how = self._how[case.instance_id] = self._judged(case, state)
                 self._report.ended[case.kind, how] += 1
             except TimeoutError:
                 self._report.stuck.append(f"{case.instance_id} ({case.kind})")
@@ -319,9 +321,6 @@ class _Soak:
                 self._report.wrong.append(f"{case.instance_id}: the client raised {type(error).__name__}: {error}")
             finally:
                 self._over += 1
-
-    async def _raise_event(self, case: Case, caller: _Caller, name: str, data: str) -> None:
-        await self._insist("raise event", lambda: caller.raise_event(case, name, data))
 
     async def _wait(self, case: Case, caller: _Caller) -> OrchestrationState:
         left = self._deadline - time.monotonic()
@@ -368,6 +367,8 @@ class _Soak:
             # Storage that is down for too long may fail anything; nothing else may.
             if error not in (case.error, PayloadStoreUnavailableError.__name__):
                 wrong.append(f"it failed with {error or 'an error that is not ours'}: {state.failure_details}")
+            if error == TOO_LARGE and "max_stored_payload_bytes" not in str(state.failure_details):
+                wrong.append(f"its error does not name the setting: {state.failure_details}")
         self._report.wrong += [f"{case.instance_id}: {line[:500]}" for line in wrong]
         return how
 
@@ -379,14 +380,13 @@ class _Soak:
             return None if metadata is None else json.loads(metadata.get_state(str) or "null")
 
         wrong = self._report.wrong
-        books = [case for case in self._cases if case.kind == "entities with locks"]
-        if books:
-            added = Counter(cast("list[str]", await state_of(TALLY)))
-            for case in books:
-                if added[case.instance_id] != 1:
-                    wrong.append(f"{case.instance_id}: added to the tally {added[case.instance_id]} times")
+        added = Counter(cast("list[str]", await state_of(TALLY) or []))
         for case in self._cases:
-            if case.kind == "entity result too large":
+            how = self._how.get(case.instance_id, "")
+            times = added[case.instance_id]
+            if case.kind == "entities with locks" and (times > 1 or (how == "completed" and times == 0)):
+                wrong.append(f"{case.instance_id}: added to the tally {times} times")
+            if case.kind == "entity result too large" and TOO_LARGE in how:
                 kept = await state_of(EntityInstanceId("ledger", case.instance_id))
                 if kept != case.input["text"]:
                     wrong.append(f"{case.instance_id}: its entity has lost its state")
@@ -414,7 +414,9 @@ class _Soak:
         report.faults = storage.faults
         report.deliveries = backend.counts()
         for line in worker.lines():
-            report.logged[line.kind] += 1
+            report.logged[f"{line.kind} {line.error}".strip()] += 1
+            if line.error not in ("", PayloadStoreUnavailableError.__name__):
+                report.wrong.append(f"the worker logged {line.error}: {line.text}")
         if "Traceback" in (said := worker.said()):
             report.wrong.append(f"the worker wrote to its standard error: {said[-2000:]}")
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from tests.soak.run import KILLS, RESTARTS, soak
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="what a process holds is read from /proc")
 @pytest.mark.timeout(240)
 def test_everything_ends_and_nothing_is_lost(capsys: pytest.CaptureFixture[str]) -> None:
     report = soak(seed=1)
@@ -20,4 +23,5 @@ def test_everything_ends_and_nothing_is_lost(capsys: pytest.CaptureFixture[str])
     assert len(report.kills) == len(KILLS)
     assert min(report.kills) > 0
     assert 0.15 < report.failed_requests / report.requests < 0.25
-    assert all(kind.given_back and kind.lost for kind in report.deliveries)
+    assert sum(work.given_back for work in report.deliveries) > 0
+    assert sum(work.lost for work in report.deliveries) > 0

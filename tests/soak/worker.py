@@ -41,11 +41,13 @@ class Line(NamedTuple):
     """A line of the log.
 
     Attributes:
-        kind: the message without its values, and the class of what was raised.
+        kind: the message without its values.
+        error: the class of what was raised, or "".
         text: the message.
     """
 
     kind: str
+    error: str
     text: str
 
 
@@ -75,7 +77,7 @@ class _Log(logging.Handler):
         text = record.getMessage()
         # The SDK writes the values into the message by itself: they are in quotes, or follow a colon.
         kind = re.split("[':<]", str(record.msg), maxsplit=1)[0].replace("%s", "...").strip()
-        line = Line(f"{kind} {error.__name__ if error else ''}".strip(), text[:1000])
+        line = Line(kind, error.__name__ if error else "", text[:1000])
         with open(self._path, "a") as log:  # each line is there when the process is killed
             log.write(json.dumps(line) + "\n")
 
