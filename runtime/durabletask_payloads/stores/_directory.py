@@ -41,7 +41,6 @@ _LONGEST_HEADER: Final = 64 * 1024
 
 class _Header(NamedTuple):
     sha256: str
-    raw_bytes: int
     header_bytes: int
 
 
@@ -177,8 +176,8 @@ def _read_header(file: BinaryIO, token: str) -> _Header:
     line = file.readline(_LONGEST_HEADER)
     try:
         match json.loads(line):
-            case {"sha256": str(sha256), "raw_bytes": int(raw_bytes)} if line.endswith(b"\n"):
-                return _Header(sha256, raw_bytes, len(line))
+            case {"sha256": str(sha256)}:
+                return _Header(sha256, len(line))
             case _:
                 pass
     except ValueError:
