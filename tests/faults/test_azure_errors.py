@@ -190,7 +190,7 @@ def test_wrong_keys(azurite: Azurite, container: str, form: Form) -> None:
             container_name=container,
         )
         with BlobPayloadStore(options) as store:
-            with pytest.raises(PayloadAccessDeniedError) as caught:
+            with pytest.raises(PayloadAccessDeniedError):
                 form.upload(store, b"1")
             with pytest.raises(PayloadAccessDeniedError):
                 form.download(store, f"blob:v1:{container}:{HEX}")
