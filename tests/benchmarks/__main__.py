@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from tests.benchmarks import chain, latency, report
-from tests.benchmarks.overhead import overhead_row
+from tests.benchmarks.overhead import overhead_rows
 from tests.benchmarks.rows import Row
 from tests.benchmarks.transfers import Transfers, gzip_row
 from tests.benchmarks.walks import Walks
@@ -88,7 +88,7 @@ class Bench:
             case "chains":
                 yield from self._chains()
             case "overhead":
-                yield overhead_row(rounds=20 if self._smoke else 150)
+                yield from overhead_rows(rounds=20 if self._smoke else 150)
             case _:
                 raise AssertionError(part)
 

@@ -14,7 +14,7 @@ from durabletask.extensions.azure_blob_payloads import BlobPayloadStoreOptions a
 from durabletask.payload import helpers as reference
 from tests.benchmarks import messages
 from tests.benchmarks.rows import Curve, Row
-from tests.benchmarks.timing import medians
+from tests.benchmarks.timing import calling, medians
 
 from durabletask_payloads import Externalizer
 from durabletask_payloads._codec import encode
@@ -33,7 +33,7 @@ def gzip_row(*, rounds: int) -> Row:
     """Compressing 1 MiB of JSON: one thread, so wall time is CPU time."""
     data = messages.payload(_MIB).encode()
     times = medians(
-        {"reference": partial(gzip.compress, data), "ours": partial(encode, data, "if smaller")},
+        {"reference": calling(gzip.compress, data), "ours": calling(encode, data, "if smaller")},
         rounds=rounds,
         seconds=0.05,
     )

@@ -5,19 +5,19 @@ Both sides get the same store, so that the walk alone makes the difference.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from durabletask.payload import helpers as reference
 from tests.benchmarks import messages
 from tests.benchmarks.rows import Curve, Row
-from tests.benchmarks.timing import medians
+from tests.benchmarks.timing import calling, medians
 
 import durabletask_payloads as ours
 from durabletask_payloads import Externalizer, InMemoryPayloadStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+    from timeit import Timer
 
     from durabletask.payload import PayloadStore as SdkPayloadStore
     from google.protobuf.message import Message
@@ -88,10 +88,10 @@ class Walks:
 
     def per_event(self) -> dict[int, float]:
         """Seconds for each event of a history without tokens, by the number of events, measured in alternation."""
-        calls: dict[str, Callable[[], object]] = {}
+        calls: dict[str, Timer] = {}
         for count in (100, 1_000, 10_000):
             message = messages.orchestrator_request(messages.payloads(count, 100))
-            calls[str(count)] = partial(self._kept.deexternalize, message)
+            calls[str(count)] = calling(self._kept.deexternalize, message)
         times = medians(calls, rounds=self._rounds, seconds=self._seconds * 2)
         return {int(count): seconds / int(count) for count, seconds in times.items()}
 
@@ -104,10 +104,10 @@ class Walks:
             case,
             least,
             {
-                "reference": partial(reference.externalize_payloads, message, self._sdk_store),
-                "ours": partial(ours.externalize_payloads, message, self._store),
-                "kept": partial(self._kept.externalize, message),
-                "floor": message.ByteSize,
+                "reference": calling(reference.externalize_payloads, message, self._sdk_store),
+                "ours": calling(ours.externalize_payloads, message, self._store),
+                "kept": calling(self._kept.externalize, message),
+                "floor": calling(message.ByteSize),
             },
             "ByteSize()",
         )
@@ -120,14 +120,14 @@ class Walks:
             case,
             least,
             {
-                "reference": partial(reference.deexternalize_payloads, message, self._sdk_store),
-                "ours": partial(ours.deexternalize_payloads, message, self._store),
-                "kept": partial(self._kept.deexternalize, message),
-                "floor": search,
+                "reference": calling(reference.deexternalize_payloads, message, self._sdk_store),
+                "ours": calling(ours.deexternalize_payloads, message, self._store),
+                "kept": calling(self._kept.deexternalize, message),
+                "floor": calling(search),
             },
             "SerializeToString().rfind()",
         )
 
-    def _row(self, case: str, least: float | None, calls: dict[str, Callable[[], object]], floor_is: str) -> Row:
+    def _row(self, case: str, least: float | None, calls: dict[str, Timer], floor_is: str) -> Row:
         times = medians(calls, rounds=self._rounds, seconds=self._seconds)
         return Row(case, least, times["reference"], times["ours"], times["kept"], times["floor"], floor_is)
