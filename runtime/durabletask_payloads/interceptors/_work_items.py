@@ -5,16 +5,15 @@ from __future__ import annotations
 import itertools
 import random
 import time
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from threading import Lock as ThreadLock
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
-from cachetools import LRUCache
-
 from ._messages import ACTIVITY, ENTITY, ORCHESTRATION, held_locks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     import durabletask.internal.orchestrator_service_pb2 as pb
 
@@ -64,9 +63,8 @@ class WorkItem:
     """What has to be known of a work item when it is completed.
 
     Attributes:
-        is_known: whether it was seen when it arrived; else the next three are empty, which says nothing.
-        locks: what the history of an orchestration holds locked.
-        next_id: the first action id that is free.
+        is_known: whether it was seen when it arrived; else the next two are empty, which says nothing.
+        history: what an orchestration is to replay: read only when it has to be failed, since that takes a walk.
         state: of an entity as it arrived, so mostly a token.
         failed: the operations that were taken out of an entity batch.
     """
@@ -77,10 +75,22 @@ class WorkItem:
     token: str
     is_known: bool = False
     holder: Holder | None = None
-    locks: tuple[Lock, ...] = ()
-    next_id: int = 0
+    history: pb.OrchestratorRequest | None = None
     state: str | None = None
     failed: list[FailedOperation] = field(default_factory=list["FailedOperation"])
+
+    @property
+    def locks(self) -> tuple[Lock, ...]:
+        """What the history of an orchestration holds locked."""
+        return held_locks(self._events())
+
+    @property
+    def next_id(self) -> int:
+        """The first action id that is free."""
+        return 1 + max((event.eventId for event in self._events()), default=-1)
+
+    def _events(self) -> Iterable[pb.HistoryEvent]:
+        return () if self.history is None else itertools.chain(self.history.pastEvents, self.history.newEvents)
 
     @property
     def key(self) -> _Key:
@@ -105,11 +115,7 @@ def arrived(message: pb.WorkItem, holder: Holder) -> WorkItem | None:
         return WorkItem(ACTIVITY, instance_id, activity.taskId, token, True, holder)
     if request == "orchestratorRequest":
         history = message.orchestratorRequest
-        item = WorkItem(ORCHESTRATION, history.instanceId, 0, token, True, holder)
-        item.locks = held_locks(itertools.chain(history.pastEvents, history.newEvents))
-        if item.locks:
-            item.next_id = 1 + max(event.eventId for event in itertools.chain(history.pastEvents, history.newEvents))
-        return item
+        return WorkItem(ORCHESTRATION, history.instanceId, 0, token, True, holder, history)
     if request == "entityRequest" or request == "entityRequestV2":
         batch = message.entityRequest if request == "entityRequest" else message.entityRequestV2
         item = WorkItem(ENTITY, batch.instanceId, 0, token, True, holder)
@@ -131,21 +137,26 @@ def completed(kind: Kind, completion: Completion) -> WorkItem:
 
 
 class WorkItems:
-    """The registry. Safe for any number of threads; bounded, least recently used out first."""
+    """The registry. Safe for any number of threads; bounded, the oldest out first."""
 
     def __init__(self, max_deliveries: int) -> None:
         self._max_deliveries = max_deliveries
         self._lock = ThreadLock()
-        self._items: LRUCache[_Key, WorkItem] = LRUCache(_MOST_ITEMS)
-        self._returns: LRUCache[_Subject, int] = LRUCache(_MOST_ITEMS)
+        # No LRUCache: that is written in Python, and each work item of everybody comes through here.
+        self._items: OrderedDict[_Key, WorkItem] = OrderedDict()
+        self._returns: OrderedDict[_Subject, int] = OrderedDict()
 
     def __len__(self) -> int:
         with self._lock:
             return len(self._items)
 
     def add(self, item: WorkItem) -> None:
+        key = item.key
         with self._lock:
-            self._items[item.key] = item
+            self._items[key] = item
+            self._items.move_to_end(key)
+            if len(self._items) > _MOST_ITEMS:
+                self._items.popitem(last=False)
 
     def find(self, kind: Kind, completion: Completion) -> WorkItem:
         """The work item that `completion` is for: as it arrived, or what the completion tells."""
@@ -157,7 +168,8 @@ class WorkItems:
         """`item` was completed."""
         with self._lock:
             self._items.pop(item.key, None)
-            self._returns.pop(item.subject, None)
+            if self._returns:
+                self._returns.pop(item.subject, None)
 
     def given_back(self, item: WorkItem) -> None:
         """`item` was abandoned, and will be delivered again."""
@@ -174,7 +186,10 @@ class WorkItems:
     def failed_again(self, item: WorkItem) -> int:
         """Count a delivery of `item` that ended with a transient error, and return how many there were."""
         with self._lock:
-            count = self._returns[item.subject] = self._returns.get(item.subject, 0) + 1
+            count = self._returns.pop(item.subject, 0) + 1
+            self._returns[item.subject] = count
+            if len(self._returns) > _MOST_ITEMS:
+                self._returns.popitem(last=False)
             return count
 
     def is_last(self, deliveries: int) -> bool:
