@@ -69,8 +69,10 @@ def overhead_rows(*, rounds: int) -> Iterator[Row]:
             stack.enter_context(_hub(interceptors))
             for interceptors in ([], [PayloadInterceptor(externalizer)], [_Nothing()])
         ]
-        yield _row(hubs, 0.0, "that do nothing", 1 / 1.03, rounds)
-        yield _row(hubs, 0.005, "of 5 ms each", None, rounds // 3)
+        # Without any work in it, an orchestration on this backend is gRPC's own time, in which nothing else waits: what
+        # comes on top is shown, and judged where the activities do as much as one call to a service.
+        yield _row(hubs, 0.0, "that do nothing", None, rounds // 2)
+        yield _row(hubs, 0.005, "of 5 ms each", 1 / 1.03, rounds // 2)
 
 
 def _row(
