@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
@@ -12,10 +13,9 @@ import grpc
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 from tests.backend import wait_until
-from tests.interceptors.forms import SyncForm
+from tests.interceptors.forms import AioForm, opened
 
-from durabletask_payloads import Externalizer, PayloadNotFoundError
-from durabletask_payloads.interceptors import PayloadInterceptor
+from durabletask_payloads import Externalizer, PayloadNotFoundError, PayloadStoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -116,34 +116,83 @@ def test_work_items_are_resolved_and_what_has_no_token_does_not_wait(
     assert read_all(stream) == []
 
 
-def test_no_more_downloads_than_the_externalizer_allows_and_only_some_items_are_read_ahead(
-    address: str, server: ScriptedServer, store: ScriptedStore, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", ["sync", "aio"])
+def test_no_more_downloads_than_the_externalizer_allows(
+    kind: str, address: str, server: ScriptedServer, store: ScriptedStore
 ) -> None:
-    monkeypatch.setattr("durabletask_payloads.interceptors._streams.MOST_WAITING", 5)
-    tokens = [store.upload(f"payload {number}".encode() * 200) for number in range(20)]
-    sender = Sender(*(activity(str(number), token) for number, token in enumerate(tokens)))
-    server.answers["GetWorkItems"] = sender
+    tokens = [store.upload(f"payload {number}".encode() * 200) for number in range(12)]
+    server.answers["GetWorkItems"] = Sender(*(activity(str(number), token) for number, token in enumerate(tokens)))
     at_once: list[int] = []
-    lock = threading.Lock()
-    active = 0
+    done: list[bytes] = []
+    store.downloading = done.append
 
-    def downloading(payload: bytes) -> None:
-        nonlocal active
-        with lock:
-            active += 1
-            at_once.append(active)
-        time.sleep(0.02)
-        with lock:
-            active -= 1
+    def delay(payload: bytes) -> float:
+        at_once.append(store.downloads - len(done))
+        return 0.02
 
-    store.downloading = downloading
-    with Externalizer(store, concurrency=2, cache_bytes=0) as externalizer, grpc.insecure_channel(address) as channel:
-        interceptor = PayloadInterceptor(externalizer)
-        stream = SyncForm(grpc.intercept_channel(channel, interceptor)).stream("GetWorkItems", pb.GetWorkItemsRequest())
-        seen = [token_of(stream.next()) for _ in range(20)]
+    store.delay = delay
+    with (
+        Externalizer(store, concurrency=2, cache_bytes=0) as externalizer,
+        opened(kind, address, externalizer) as form,
+    ):
+        stream = form.stream("GetWorkItems", pb.GetWorkItemsRequest())
+        received = [token_of(stream.next()) for _ in range(12)]
         stream.cancel()
-    assert sorted(seen, key=int) == [str(number) for number in range(20)]
+    assert sorted(received, key=int) == [str(number) for number in range(12)]
     assert max(at_once) == 2
+
+
+@pytest.mark.parametrize("kind", ["sync", "aio"])
+def test_past_a_bounded_number_of_items_that_wait_reading_stops(
+    kind: str,
+    address: str,
+    server: ScriptedServer,
+    store: ScriptedStore,
+    externalizer: Externalizer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for streams in ("_streams", "_aio_streams"):
+        monkeypatch.setattr(f"durabletask_payloads.interceptors.{streams}.MOST_WAITING", 3)
+    tokens = [store.upload(f"payload {number}".encode() * 200) for number in range(9)]
+    server.answers["GetWorkItems"] = Sender(*(activity(str(number), token) for number, token in enumerate(tokens)))
+    store.delay = lambda payload: 20.0
+    with opened(kind, address, externalizer) as form:
+        stream = form.stream("GetWorkItems", pb.GetWorkItemsRequest())
+        reader = threading.Thread(target=lambda: ends_with_an_error(stream))
+        reader.start()
+        wait_until(lambda: store.downloads == 3, what="the downloads")
+        time.sleep(0.2)  # for one more, which must not come
+        assert store.downloads == 3
+        stream.cancel()
+        reader.join(5)
+        store.released.set()
+        assert not reader.is_alive()
+    assert len(server.named("AbandonTaskActivityWorkItem")) in (3, 4)  # what was read is given back
+
+
+@pytest.mark.parametrize("kind", ["sync", "aio"])
+def test_a_history_is_resolved_ahead_of_the_reader_by_a_bounded_number(
+    kind: str, address: str, server: ScriptedServer, store: ScriptedStore
+) -> None:
+    tokens = [store.upload(f"payload {number}".encode() * 200) for number in range(9)]
+    sender = Sender(*(chunk(number, token) for number, token in enumerate(tokens)))
+    sender.ended.set()
+    server.answers["StreamInstanceHistory"] = sender
+    with (
+        Externalizer(store, concurrency=2, cache_bytes=0) as externalizer,
+        opened(kind, address, externalizer) as form,
+    ):
+        stream = form.stream("StreamInstanceHistory", pb.StreamInstanceHistoryRequest())
+        stream.next()
+        wait_until(lambda: store.downloads == 3, what="the look-ahead")
+        time.sleep(0.2)  # for one more, which must not come
+        assert store.downloads == 3
+        assert len(read_all(stream)) == 8
+
+
+def ends_with_an_error(stream: Stream) -> None:
+    with pytest.raises((grpc.RpcError, InterruptedError)):
+        stream.next()
 
 
 # ---- how a stream ends ---------------------------------------------------------------------------------------------
@@ -237,12 +286,7 @@ def test_an_item_that_waits_to_be_given_back_is_given_back_when_the_stream_ends(
     sender = Sender(activity("held", store.upload(LARGE.encode())))
     server.answers["GetWorkItems"] = sender
     stream = form.stream("GetWorkItems", pb.GetWorkItemsRequest(), timeout=30)
-
-    def read() -> None:
-        with pytest.raises((grpc.RpcError, InterruptedError)):
-            stream.next()
-
-    reader = threading.Thread(target=read)
+    reader = threading.Thread(target=lambda: ends_with_an_error(stream))
     reader.start()
     wait_until(lambda: store.downloads == 1, what="the download")
     stream.cancel()
@@ -262,6 +306,56 @@ def test_a_history_over_the_receive_limit_is_logged_with_the_remedy(
         stream.next()
     assert "GrpcChannelOptions(max_receive_message_length=...)" in caplog.text
     assert "threshold_bytes" in caplog.text
+
+
+def test_a_completion_that_finds_the_store_down_after_the_stream_has_ended_is_given_back_at_once(
+    form: Form, server: ScriptedServer, store: ScriptedStore
+) -> None:
+    sender = Sender(activity("token-1"))
+    server.answers["GetWorkItems"] = sender
+    stream = form.stream("GetWorkItems", pb.GetWorkItemsRequest())
+    stream.next()
+    sender.ended.set()
+    with pytest.raises(StopIteration):
+        stream.next()
+
+    def fail(payload: bytes) -> None:
+        raise TimeoutError("no answer")
+
+    store.uploading = fail
+    completion = pb.ActivityResponse(
+        instanceId="order-1", taskId=7, completionToken="token-1", result=StringValue(value=LARGE)
+    )
+    with pytest.raises(PayloadStoreUnavailableError):
+        form.call("CompleteActivityTask", completion)
+    assert_given_back(server, "token-1")
+
+
+def test_an_aio_reader_that_is_cancelled_cancels_the_stream(
+    address: str, server: ScriptedServer, store: ScriptedStore, externalizer: Externalizer
+) -> None:
+    """As a stream of grpc.aio does."""
+    store.delay = lambda payload: 20.0
+    sender = Sender(activity("held", store.upload(LARGE.encode())))
+    server.answers["GetWorkItems"] = sender
+    with opened("aio", address, externalizer) as form:
+        assert isinstance(form, AioForm)
+
+        async def use() -> None:
+            call = form.stub.GetWorkItems(pb.GetWorkItemsRequest())
+            task = asyncio.ensure_future(call.read())
+            while not store.downloads:
+                await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            while not server.named("AbandonTaskActivityWorkItem"):
+                await asyncio.sleep(0.01)
+
+        form.run(use())
+        assert sender.was_cancelled.wait(5)
+        wait_until(lambda: not form.left_over(), what="the end of all that is ours")
+    assert_given_back(server)
 
 
 # ---- histories -----------------------------------------------------------------------------------------------------

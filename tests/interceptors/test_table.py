@@ -366,6 +366,40 @@ def test_the_outcome_of_a_completion_that_is_not_known_is_left_to_the_worker(
     assert request == activity_response(LARGE)
 
 
+def test_what_was_uploaded_for_a_completion_that_is_refused_for_good_is_deleted(
+    form: Form, server: ScriptedServer, store: ScriptedStore
+) -> None:
+    """As when the instance is gone."""
+    server.answers["CompleteActivityTask"] = lambda request, context: context.abort(grpc.StatusCode.NOT_FOUND, "gone")
+    with pytest.raises(grpc.RpcError, match="gone"):
+        form.call("CompleteActivityTask", activity_response(LARGE))
+    assert len(store) == 0
+
+
+@pytest.mark.parametrize("kind", ["sync", "aio"])
+def test_a_payload_over_the_maximum_is_named_as_that_also_where_the_message_is_over_the_budget(
+    kind: str, address: str, server: ScriptedServer, store: ScriptedStore
+) -> None:
+    with Externalizer(store, message_budget_bytes=MAXIMUM) as externalizer, opened(kind, address, externalizer) as form:
+        form.call("CompleteActivityTask", activity_response(TOO_LARGE))
+    sent = only(server, "CompleteActivityTask")
+    assert isinstance(sent, pb.ActivityResponse)
+    assert "ActivityResponse.result has" in sent.failureDetails.errorMessage
+    assert "max_stored_payload_bytes" in sent.failureDetails.errorMessage
+
+
+def test_what_the_worker_abandons_by_itself_is_forgotten(
+    form: Form, server: ScriptedServer, store: ScriptedStore
+) -> None:
+    """So that a completion that comes for it all the same is one whose state as it arrived is not known."""
+    stream = deliver(form, server, entity_request(state="before"))
+    stream.next()
+    form.call("AbandonTaskEntityWorkItem", pb.AbandonEntityTaskRequest(completionToken="token-1"))
+    with pytest.raises(PayloadError, match="entityState"):
+        form.call("CompleteEntityTask", batch_result("small", state=TOO_LARGE))
+    stream.cancel()
+
+
 # ---- work items ----------------------------------------------------------------------------------------------------
 
 
