@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from abc import ABC, abstractmethod
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import durabletask.internal.orchestrator_service_pb2_grpc as stubs
@@ -150,10 +151,10 @@ class AioForm(Form):
 
     def left_over(self) -> list[str]:
         async def tasks() -> list[str]:
-            own = asyncio.current_task()
-            return [str(task.get_coro()) for task in asyncio.all_tasks() if task is not own]
+            coroutines = [task.get_coro() for task in asyncio.all_tasks()]
+            return [one.cr_code.co_filename for one in coroutines if isinstance(one, CoroutineType)]
 
-        return [text for text in self.run(tasks()) if "durabletask_payloads" in text or "Async" in text]
+        return [file for file in self.run(tasks()) if "durabletask_payloads" in file]
 
     def close(self) -> None:
         async def disconnect() -> None:

@@ -135,6 +135,7 @@ def test_a_future_raises_our_errors_and_grpc_errors(
     with pytest.raises(PayloadNotFoundError, match=r"instance order-1: OrchestrationState\.output"):
         call.result()
     assert isinstance(call.exception(), PayloadNotFoundError)
+    assert call.exception() is call.exception()
     assert call.traceback() is not None  # pyright: ignore[reportUnknownMemberType] # as above
 
     server.answers["GetInstance"] = lambda request, context: context.abort(grpc.StatusCode.NOT_FOUND, "no")

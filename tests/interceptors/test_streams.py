@@ -234,7 +234,7 @@ def test_cancel_ends_the_stream_at_once_and_gives_back_what_is_held(
     with pytest.raises((grpc.RpcError, StopIteration)):  # it stays at its end
         stream.next()
     store.released.set()  # a thread that is in a download ends after it
-    wait_until(lambda: not form.left_over(), what="the end of all that is ours")
+    wait_until(lambda: not form.left_over(), seconds=5, what="the end of all that is ours")
 
 
 def test_the_end_of_the_stream_is_passed_on_at_once_and_what_is_held_given_back(
@@ -248,7 +248,9 @@ def test_the_end_of_the_stream_is_passed_on_at_once_and_what_is_held_given_back(
     assert time.monotonic() - started < 1.5
     assert_given_back(server)
     store.released.set()
-    wait_until(lambda: not form.left_over(), what="the end of all that is ours")
+    wait_until(lambda: not form.left_over(), seconds=5, what="the end of all that is ours")
+    with pytest.raises(StopIteration):  # not the item that was given back
+        stream.next()
 
 
 def test_an_error_of_the_stream_is_passed_on_at_once_and_what_is_held_given_back(
@@ -354,7 +356,7 @@ def test_an_aio_reader_that_is_cancelled_cancels_the_stream(
 
         form.run(use())
         assert sender.was_cancelled.wait(5)
-        wait_until(lambda: not form.left_over(), what="the end of all that is ours")
+        wait_until(lambda: not form.left_over(), seconds=5, what="the end of all that is ours")
     assert_given_back(server)
 
 
@@ -393,7 +395,22 @@ def test_a_history_with_a_payload_that_is_gone_is_our_error_with_instance_and_fi
     with pytest.raises(PayloadNotFoundError, match=rf"instance order-1: EventRaisedEvent\.input: .*{gone}"):
         stream.next()
     assert sender.was_cancelled.wait(5)
-    wait_until(lambda: not form.left_over(), what="the end of all that is ours")
+    wait_until(lambda: not form.left_over(), seconds=5, what="the end of all that is ours")
+
+
+def test_an_error_of_a_history_is_passed_on_at_once(form: Form, server: ScriptedServer, store: ScriptedStore) -> None:
+    store.delay = lambda payload: 20.0
+    sender = Sender(chunk(0, store.upload(LARGE.encode())), code=grpc.StatusCode.UNAVAILABLE)
+    server.answers["StreamInstanceHistory"] = sender
+    stream = form.stream("StreamInstanceHistory", pb.StreamInstanceHistoryRequest())
+    reader = threading.Thread(target=lambda: ends_with_an_error(stream))
+    reader.start()
+    wait_until(lambda: store.downloads == 1, what="the download")
+    sender.ended.set()
+    reader.join(5)
+    assert not reader.is_alive()
+    store.released.set()
+    wait_until(lambda: not form.left_over(), seconds=5, what="the end of all that is ours")
 
 
 def test_a_history_can_be_cancelled_while_it_is_resolved_and_keeps_its_deadline(
@@ -412,4 +429,4 @@ def test_a_history_can_be_cancelled_while_it_is_resolved_and_keeps_its_deadline(
     with pytest.raises((grpc.RpcError, InterruptedError)):
         stream.next()
     store.released.set()
-    wait_until(lambda: not form.left_over(), what="the end of all that is ours")
+    wait_until(lambda: not form.left_over(), seconds=5, what="the end of all that is ours")

@@ -166,6 +166,8 @@ def assert_fails_and_frees(sent: Message, *, kept: bool) -> None:
     targets = [action.sendEntityMessage.entityUnlockSent.targetInstanceId.value for action in unlocks]
     assert sorted(targets) == [LEDGER, "@ledger@2"]
     assert {action.sendEntityMessage.entityUnlockSent.criticalSectionId for action in unlocks} == {"section-1"}
+    added = next(one for one in unlocks if one.sendEntityMessage.entityUnlockSent.targetInstanceId.value == LEDGER)
+    assert added.sendEntityMessage.entityUnlockSent.parentInstanceId.value == "order-1"
     assert len({action.id for action in sent.actions}) == 3
     assert last.completeOrchestration.orchestrationStatus == pb.ORCHESTRATION_STATUS_FAILED
     assert last.completeOrchestration.failureDetails.isNonRetriable
