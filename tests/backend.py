@@ -86,6 +86,11 @@ class RedeliveringBackend(sdk.InMemoryOrchestrationBackend):
         with self._lock:
             return not self._delivered
 
+    def input_of(self, instance_id: str) -> str | None:
+        """The input of an orchestration as it is stored: perhaps a token."""
+        with self._lock:
+            return self._instances[instance_id].input
+
     def state_of(self, entity_id: str) -> str | None:
         """The state of an entity as it is stored: perhaps a token."""
         with self._lock:
