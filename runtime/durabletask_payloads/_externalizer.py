@@ -196,6 +196,14 @@ class Externalizer:
         """Where payloads are. It stays the same: the cache is of this store's payloads."""
         return self._store
 
+    @property
+    def small_bytes(self) -> int:
+        """The size up to which it is sure that `externalize` would do nothing to a message, in bytes; -1 if none is."""
+        if self._strict:  # its schema has to be looked at
+            return -1
+        threshold = self._store.options.threshold_bytes
+        return threshold if self.message_budget_bytes is None else min(threshold, self.message_budget_bytes)
+
     # ---- the public steps -----------------------------------------------------------------------------------
 
     def externalize(self, message: Message, *, instance_id: str | None = None) -> Receipt:

@@ -29,12 +29,14 @@ from durabletask_payloads import (
 )
 from durabletask_payloads.interceptors import _failures, _messages, _work_items
 from durabletask_payloads.interceptors._messages import ACTIVITY, ENTITY, ORCHESTRATION, Lock
-from durabletask_payloads.interceptors._work_items import Backoff, WorkItem, WorkItems, arrived
+from durabletask_payloads.interceptors._work_items import Backoff, WorkItem, WorkItems
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from google.protobuf.message import Message
+
+    from durabletask_payloads.interceptors._messages import Completion, Kind
 
 
 def test_what_is_public() -> None:
@@ -103,19 +105,59 @@ class Holder:
 
 
 def activity(task_id: int, token: str = "token-1") -> WorkItem:
-    return WorkItem(ACTIVITY, "order-1", task_id, token, True, Holder())
+    return WorkItem(ACTIVITY, "order-1", task_id, token)
+
+
+def activity_arrives(task_id: int) -> pb.WorkItem:
+    instance = pb.OrchestrationInstance(instanceId="order-1")
+    request = pb.ActivityRequest(taskId=task_id, orchestrationInstance=instance)
+    return pb.WorkItem(completionToken="token-1", activityRequest=request)
 
 
 def response(task_id: int, token: str = "token-1") -> pb.ActivityResponse:
     return pb.ActivityResponse(instanceId="order-1", taskId=task_id, completionToken=token)
 
 
+def test_what_arrives_is_found_by_its_completion_until_that_got_through() -> None:
+    items, holder = WorkItems(10), Holder()
+    activity = activity_arrives(7)
+    history = pb.OrchestratorRequest(instanceId="order-1")
+    batch = pb.EntityBatchRequest(instanceId="@ledger@1", entityState=StringValue(value="7"))
+    batch_v2 = pb.EntityRequest(instanceId="@ledger@2")
+    arrived = [
+        items.arrived(message, holder)
+        for message in (
+            activity,
+            pb.WorkItem(completionToken="token-2", orchestratorRequest=history),
+            pb.WorkItem(completionToken="token-3", entityRequest=batch),
+            pb.WorkItem(completionToken="token-4", entityRequestV2=batch_v2),
+        )
+    ]
+    assert arrived == [
+        WorkItem(ACTIVITY, "order-1", 7, "token-1", activity.activityRequest, holder),
+        WorkItem(ORCHESTRATION, "order-1", 0, "token-2", history, holder),
+        WorkItem(ENTITY, "@ledger@1", 0, "token-3", batch, holder, "7"),
+        WorkItem(ENTITY, "@ledger@2", 0, "token-4", batch_v2, holder),
+    ]
+    completions: list[tuple[Kind, Completion]] = [
+        (ACTIVITY, response(7)),
+        (ORCHESTRATION, pb.OrchestratorResponse(instanceId="order-1", completionToken="token-2")),
+        (ENTITY, pb.EntityBatchResult(completionToken="token-3")),
+        (ENTITY, pb.EntityBatchResult(completionToken="token-4")),
+    ]
+    for item, (kind, completion) in zip(arrived, completions, strict=True):
+        assert items.find(kind, completion) is item
+        items.completed(kind, completion)
+        assert items.find(kind, completion).request is None
+    assert len(items) == 0
+
+
 def test_activities_of_one_token_are_told_apart_and_removed_when_completed() -> None:
     """The SDK's in-memory backend gives all activities of a turn one token."""
     items = WorkItems(10)
-    first, second = activity(1), activity(2)
-    items.add(first)
-    items.add(second)
+    first, second = (items.arrived(activity_arrives(number), Holder()) for number in (1, 2))
+    assert first is not None
+    assert second is not None
     assert items.find(ACTIVITY, response(1)) is first
     assert items.find(ACTIVITY, response(2)) is second
     items.done(first)
@@ -125,9 +167,10 @@ def test_activities_of_one_token_are_told_apart_and_removed_when_completed() -> 
 
 def test_what_the_sdk_abandons_is_removed_where_it_is_clear_which_one_it_is() -> None:
     items = WorkItems(10)
-    items.add(WorkItem(ENTITY, "@ledger@1", 0, "token-1", True))
-    items.add(activity(1))
-    items.add(activity(2))
+    entity = pb.EntityBatchRequest(instanceId="@ledger@1")
+    items.arrived(pb.WorkItem(completionToken="token-1", entityRequest=entity), Holder())
+    items.arrived(activity_arrives(1), Holder())
+    items.arrived(activity_arrives(2), Holder())
     items.abandoned(ACTIVITY, "token-1")
     assert len(items) == 3
     items.abandoned(ENTITY, "token-1")
@@ -140,9 +183,10 @@ def test_the_registry_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_work_items, "_MOST_ITEMS", 3)
     items = WorkItems(10)
     for number in range(10):
-        items.add(activity(number))
+        items.arrived(activity_arrives(number), Holder())
         items.failed_again(activity(number))
     assert len(items) == 3
+    assert items.find(ACTIVITY, response(9)).request is not None
     assert items.failed_again(activity(0)) == 1
     assert items.failed_again(activity(9)) == 2
 
@@ -155,11 +199,15 @@ def test_deliveries_are_counted_over_tokens_and_until_one_is_completed() -> None
     assert items.failed_again(activity(1)) == 4
     items.done(activity(1, "token-9"))
     assert items.failed_again(activity(1)) == 1
+    items.completed(ACTIVITY, response(1, "token-8"))
+    assert items.failed_again(activity(1)) == 1
 
 
 def test_what_is_no_work_is_not_kept() -> None:
-    assert arrived(pb.WorkItem(healthPing=pb.HealthPing()), Holder()) is None
-    assert arrived(pb.WorkItem(), Holder()) is None
+    items = WorkItems(10)
+    assert items.arrived(pb.WorkItem(healthPing=pb.HealthPing()), Holder()) is None
+    assert items.arrived(pb.WorkItem(), Holder()) is None
+    assert len(items) == 0
 
 
 # ---- the delay -----------------------------------------------------------------------------------------------------

@@ -24,7 +24,6 @@ from ._policy import (
     log,
     log_if_exhausted,
 )
-from ._work_items import WorkItem, arrived
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
     from ._calls import AioStreamContinuation
     from ._policy import Policy, Resolution, Step
+    from ._work_items import WorkItem
 
     StreamCall: TypeAlias = grpc.aio.UnaryStreamCall[Message, Message]
 
@@ -233,10 +233,8 @@ class AsyncWorkItemStream(AsyncResolvingStream):
         self._held: dict[int, WorkItem] = {}  # by identity: resolving, or waiting for that, or to be given back
 
     async def _take(self, message: Message) -> None:
-        item = arrived(cast("pb.WorkItem", message), self)  # what the method returns
-        if item is not None:
-            self._policy.items.add(item)
-        if item is None or not self._policy.externalizer.has_tokens(message):
+        item = self._policy.items.arrived(cast("pb.WorkItem", message), self)  # what the method returns
+        if item is None or item.request is None or not self._policy.externalizer.has_tokens(item.request):
             self._ready.append((item, message))
             self._changed.set()
             await self._until(lambda: self._is_stopping or len(self._ready) < MOST_WAITING)

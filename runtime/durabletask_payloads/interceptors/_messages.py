@@ -47,6 +47,7 @@ ORCHESTRATION = Kind(
 ENTITY = Kind("entity", "CompleteEntityTask", "AbandonTaskEntityWorkItem", "AbandonEntityTaskRequest")
 
 KIND_BY_COMPLETION = {kind.complete: kind for kind in (ACTIVITY, ORCHESTRATION, ENTITY)}
+KIND_BY_PATH = {_SERVICE + kind.complete: kind for kind in (ACTIVITY, ORCHESTRATION, ENTITY)}
 KIND_BY_ABANDON = {kind.abandon: kind for kind in (ACTIVITY, ORCHESTRATION, ENTITY)}
 
 

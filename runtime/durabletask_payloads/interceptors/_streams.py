@@ -25,7 +25,6 @@ from ._policy import (
     log,
     log_if_exhausted,
 )
-from ._work_items import WorkItem, arrived
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 
     from ._calls import CallIterator, Metadata, StreamContinuation
     from ._policy import Policy, Resolution, Step
+    from ._work_items import WorkItem
 
 
 class _Entry:
@@ -42,10 +42,10 @@ class _Entry:
 
     __slots__ = ("error", "is_ready", "item", "message")
 
-    def __init__(self, message: Message, *, is_ready: bool, item: WorkItem | None = None) -> None:
+    def __init__(self, message: Message, is_ready: bool, item: WorkItem | None = None) -> None:
         self.message = message
-        self.item = item
         self.is_ready = is_ready
+        self.item = item
         self.error: Exception | None = None
 
 
@@ -231,11 +231,9 @@ class WorkItemStream(ResolvingStream):
         self._giver: Thread | None = None
 
     def _look_at(self, message: Message) -> _Entry:
-        item = arrived(cast("pb.WorkItem", message), self)  # what the method returns
-        if item is not None:
-            self._policy.items.add(item)
-        is_ready = item is None or not self._policy.externalizer.has_tokens(message)
-        return _Entry(message, is_ready=is_ready, item=item)
+        item = self._policy.items.arrived(cast("pb.WorkItem", message), self)  # what the method returns
+        is_ready = item is None or item.request is None or not self._policy.externalizer.has_tokens(item.request)
+        return _Entry(message, is_ready, item)
 
     def _put(self, entry: _Entry) -> None:
         item = entry.item
@@ -360,7 +358,7 @@ class HistoryStream(ResolvingStream):
         self._chunks: deque[_Entry] = deque()
 
     def _look_at(self, message: Message) -> _Entry:
-        return _Entry(message, is_ready=not self._policy.externalizer.has_tokens(message))
+        return _Entry(message, not self._policy.externalizer.has_tokens(message))
 
     def _put(self, entry: _Entry) -> None:
         with self._changed:

@@ -10,7 +10,7 @@ import grpc
 
 from ._calls import TIMEOUT_USED_UP, CallDetails, EndedLocallyError, FinishedLater, remaining
 from ._messages import (
-    KIND_BY_COMPLETION,
+    KIND_BY_PATH,
     abandonment,
     instance_of,
     rpc_name,
@@ -97,12 +97,17 @@ class PayloadInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClien
         client_call_details: grpc.ClientCallDetails,
         request: _Request,
     ) -> CallFuture[_Response]:
+        kind = KIND_BY_PATH.get(client_call_details.method)
+        if kind is not None and self._policy.is_plain(kind, request):  # nearly all that a worker sends
+            done = continuation(client_call_details, request)
+            if done.exception() is None:  # waits, also where the caller wanted a future
+                self._policy.items.completed(kind, cast("Completion", request))  # by its kind
+            return done
         name = rpc_name(client_call_details.method)
         if name is None or not self._policy.wants(request):
             return continuation(client_call_details, request)
         # A continuation takes and returns what the method in its details does, here and below.
         send = cast("UnaryContinuation", continuation)
-        kind = KIND_BY_COMPLETION.get(name)
         if kind is not None:
             call = self._complete(kind, send, client_call_details, cast("Completion", request))
         else:

@@ -6,18 +6,23 @@ import itertools
 import random
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import Lock as ThreadLock
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from ._messages import ACTIVITY, ENTITY, ORCHESTRATION, held_locks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import TypeAlias
 
     import durabletask.internal.orchestrator_service_pb2 as pb
 
     from ._messages import Completion, Kind, Lock, Operation
+
+    Request: TypeAlias = pb.ActivityRequest | pb.OrchestratorRequest | pb.EntityBatchRequest | pb.EntityRequest
+    # Kind, instance id (empty for an entity: its completion does not name it), task id and completion token.
+    _Key: TypeAlias = tuple[str, str, int, str]
 
 # More than a worker has under way at once. What is pushed out costs no payload: only a failed completion may have
 # to be given back instead, or leave a lock to the backend.
@@ -43,13 +48,6 @@ class FailedOperation(NamedTuple):
     error: Exception
 
 
-class _Key(NamedTuple):
-    kind: str
-    instance_id: str  # empty for an entity: its completion does not name it
-    task_id: int
-    token: str
-
-
 class _Subject(NamedTuple):
     """What is delivered again: another delivery may have another completion token."""
 
@@ -63,8 +61,7 @@ class WorkItem:
     """What has to be known of a work item when it is completed.
 
     Attributes:
-        is_known: whether it was seen when it arrived; else the next two are empty, which says nothing.
-        history: what an orchestration is to replay: read only when it has to be failed, since that takes a walk.
+        request: what arrived; None if that was not seen, which says nothing of the next one.
         state: of an entity as it arrived, so mostly a token.
         failed: the operations that were taken out of an entity batch.
     """
@@ -73,11 +70,10 @@ class WorkItem:
     instance_id: str
     task_id: int
     token: str
-    is_known: bool = False
+    request: Request | None = None
     holder: Holder | None = None
-    history: pb.OrchestratorRequest | None = None
     state: str | None = None
-    failed: list[FailedOperation] = field(default_factory=list["FailedOperation"])
+    failed: Sequence[FailedOperation] = ()
 
     @property
     def locks(self) -> tuple[Lock, ...]:
@@ -90,11 +86,15 @@ class WorkItem:
         return 1 + max((event.eventId for event in self._events()), default=-1)
 
     def _events(self) -> Iterable[pb.HistoryEvent]:
-        return () if self.history is None else itertools.chain(self.history.pastEvents, self.history.newEvents)
+        # Read only when an orchestration has to be failed: it takes a walk.
+        if self.request is None or self.kind is not ORCHESTRATION:
+            return ()
+        history = cast("pb.OrchestratorRequest", self.request)  # by its kind
+        return itertools.chain(history.pastEvents, history.newEvents)
 
     @property
     def key(self) -> _Key:
-        return _Key(self.kind.name, "" if self.kind is ENTITY else self.instance_id, self.task_id, self.token)
+        return self.kind.name, "" if self.kind is ENTITY else self.instance_id, self.task_id, self.token
 
     @property
     def subject(self) -> _Subject:
@@ -105,35 +105,14 @@ class WorkItem:
         return f"{self.kind.name}{task} of {self.instance_id}" if task else f"{self.kind.name} {self.instance_id}"
 
 
-def arrived(message: pb.WorkItem, holder: Holder) -> WorkItem | None:
-    """What has to be known of `message`; None if it is no work: a ping, or what this version does not know."""
-    token = message.completionToken
-    request = message.WhichOneof("request")
-    if request == "activityRequest":
-        activity = message.activityRequest
-        instance_id = activity.orchestrationInstance.instanceId
-        return WorkItem(ACTIVITY, instance_id, activity.taskId, token, True, holder)
-    if request == "orchestratorRequest":
-        history = message.orchestratorRequest
-        return WorkItem(ORCHESTRATION, history.instanceId, 0, token, True, holder, history)
-    if request == "entityRequest" or request == "entityRequestV2":
-        batch = message.entityRequest if request == "entityRequest" else message.entityRequestV2
-        item = WorkItem(ENTITY, batch.instanceId, 0, token, True, holder)
-        if batch.HasField("entityState"):
-            item.state = batch.entityState.value
-        return item
-    return None
-
-
-def completed(kind: Kind, completion: Completion) -> WorkItem:
-    """What a completion by itself tells of its work item."""
-    if kind is ENTITY:
-        return WorkItem(kind, "", 0, completion.completionToken)
+def _key_of(kind: Kind, completion: Completion) -> _Key:
+    """The key of the work item that `completion` is for."""
     if kind is ACTIVITY:
-        activity = cast("pb.ActivityResponse", completion)  # by its kind
-        return WorkItem(kind, activity.instanceId, activity.taskId, activity.completionToken)
-    orchestration = cast("pb.OrchestratorResponse", completion)  # by its kind
-    return WorkItem(kind, orchestration.instanceId, 0, orchestration.completionToken)
+        activity = cast("pb.ActivityResponse", completion)  # by its kind, here and below
+        return kind.name, activity.instanceId, activity.taskId, activity.completionToken
+    if kind is ORCHESTRATION:
+        return kind.name, cast("pb.OrchestratorResponse", completion).instanceId, 0, completion.completionToken
+    return kind.name, "", 0, completion.completionToken
 
 
 class WorkItems:
@@ -150,19 +129,45 @@ class WorkItems:
         with self._lock:
             return len(self._items)
 
-    def add(self, item: WorkItem) -> None:
-        key = item.key
+    def arrived(self, message: pb.WorkItem, holder: Holder) -> WorkItem | None:
+        """Keep what has to be known of `message`; None if it is no work: a ping, or what this version does not know."""
+        token = message.completionToken
+        which = message.WhichOneof("request")
+        if which == "activityRequest":
+            activity = message.activityRequest
+            instance_id = activity.orchestrationInstance.instanceId
+            item = WorkItem(ACTIVITY, instance_id, activity.taskId, token, activity, holder)
+            key = "activity", instance_id, item.task_id, token
+        elif which == "orchestratorRequest":
+            history = message.orchestratorRequest
+            item = WorkItem(ORCHESTRATION, history.instanceId, 0, token, history, holder)
+            key = "orchestration", item.instance_id, 0, token
+        elif which == "entityRequest" or which == "entityRequestV2":
+            batch = message.entityRequest if which == "entityRequest" else message.entityRequestV2
+            state = batch.entityState.value if batch.HasField("entityState") else None
+            item = WorkItem(ENTITY, batch.instanceId, 0, token, batch, holder, state)
+            key = "entity", "", 0, token
+        else:
+            return None
         with self._lock:
             self._items[key] = item
-            self._items.move_to_end(key)
             if len(self._items) > _MOST_ITEMS:
                 self._items.popitem(last=False)
+        return item
 
     def find(self, kind: Kind, completion: Completion) -> WorkItem:
         """The work item that `completion` is for: as it arrived, or what the completion tells."""
-        item = completed(kind, completion)
+        key = _key_of(kind, completion)
         with self._lock:
-            return self._items.get(item.key, item)
+            return self._items.get(key) or WorkItem(kind, *key[1:])
+
+    def completed(self, kind: Kind, completion: Completion) -> None:
+        """`completion` got to the server."""
+        key = _key_of(kind, completion)
+        with self._lock:
+            item = self._items.pop(key, None)
+            if self._returns:
+                self._returns.pop((item or WorkItem(kind, *key[1:])).subject, None)
 
     def done(self, item: WorkItem) -> None:
         """`item` was completed."""
@@ -179,7 +184,7 @@ class WorkItems:
     def abandoned(self, kind: Kind, token: str) -> None:
         """The SDK abandons the item with `token`. Several activities may have one token: they stay."""
         with self._lock:
-            keys = [key for key in self._items if key.kind == kind.name and key.token == token]
+            keys = [key for key in self._items if key[0] == kind.name and key[3] == token]
             if len(keys) == 1:
                 del self._items[keys[0]]
 
