@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import io
 import itertools
 import random
 import threading
@@ -46,7 +45,7 @@ from durabletask_payloads._tokens import (
 from ._background_loop import BackgroundLoop
 
 try:
-    from aiohttp import ClientRequest, ClientSession, DummyCookieJar
+    from aiohttp import ClientRequest, ClientSession, DummyCookieJar, Payload
     from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
     from azure.core.exceptions import (
         AzureError,
@@ -70,6 +69,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from aiohttp import ClientResponse
+    from aiohttp.abc import AbstractStreamWriter
     from aiohttp.connector import Connection
     from azure.core.credentials import AccessToken, TokenCredential
     from azure.core.credentials_async import AsyncTokenCredential
@@ -89,6 +89,8 @@ _LONGEST_WAIT: Final = 5.0
 # How much the kernel may hold of what is to be sent, in bytes, and how many of these a slow link sends in a second.
 _KERNEL_BUFFER: Final = 4 * 1024 * 1024
 _SLOW_LINK: Final = 1024 * 1024
+# How much of a body goes to the connection at a time, in bytes.
+_PART: Final = 64 * 1024
 # All metadata of a blob may have 8 KiB, and an instance id 100 or 200 characters with the backends there are.
 _LONGEST_INSTANCE_ID: Final = 4096
 # Folders longer than this, in characters as they are written, are left out: a blob name may have 1,024.
@@ -492,6 +494,27 @@ def _dispose(used: list[tuple[Connection, asyncio.Transport]]) -> None:
             transport.abort()  # it would wait, to send the rest to a peer that may never read it
 
 
+class _Body(Payload):
+    """Bytes as a request body that shares their memory. aiohttp's own for bytes warns over 1 MiB; both that and the one
+    for io.BytesIO make a copy of them.
+    """
+
+    _autoclose = True  # there is nothing to close
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._size = len(data)
+        self._data = data
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return self._data.decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        view = memoryview(self._data)
+        for start in range(0, len(view), _PART):
+            await writer.write(view[start : start + _PART])
+
+
 class _Transport(AsyncHttpTransport[HttpRequest, AsyncHttpResponse]):
     """aiohttp, with the store's timeouts. It belongs to the loop of the first request."""
 
@@ -510,8 +533,7 @@ class _Transport(AsyncHttpTransport[HttpRequest, AsyncHttpResponse]):
                 read_timeout=self._options.read_timeout,
             )
         if isinstance(request.data, bytes):
-            # As a stream: of bytes over 1 MiB aiohttp warns, and copies them at once. The attribute's type has none.
-            request.data = cast("bytes", io.BytesIO(request.data))
+            request.data = cast("bytes", _Body(request.data))  # which the type of the attribute does not know
         url = request.url
         # As it was signed: of a text, aiohttp would write the path anew, with "@" for "%40".
         request.url = cast("str", URL(url, encoded=True))
