@@ -88,7 +88,7 @@ class Bench:
             case "chains":
                 yield from self._chains()
             case "overhead":
-                yield from overhead_rows(rounds=20 if self._smoke else 150)
+                yield from overhead_rows(processes=1 if self._smoke else 5, rounds=10 if self._smoke else 30)
             case _:
                 raise AssertionError(part)
 

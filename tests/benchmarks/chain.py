@@ -24,7 +24,7 @@ from durabletask.payload import LargePayloadStorageOptions as SdkOptions
 from durabletask.payload import PayloadStore as SdkPayloadStore
 from durabletask.testing import InMemoryOrchestrationBackend
 from durabletask.worker import TaskHubGrpcWorker
-from tests.benchmarks import messages
+from tests.benchmarks import messages, processes
 
 from durabletask_payloads import DirectoryPayloadStore, Externalizer, LargePayloadStorageOptions
 from durabletask_payloads.interceptors import PayloadInterceptor
@@ -73,16 +73,8 @@ class Outcome:
 
 
 def run(job: Job) -> Outcome:
-    """Do `job` in a process of its own.
-
-    Raises:
-        RuntimeError: it did not end well; with what it wrote.
-    """
-    command = [sys.executable, "-m", "tests.benchmarks.chain", json.dumps(asdict(job))]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{job.side}, {job.role} ended with {done.returncode}:\n{done.stderr[-4_000:]}")
-    return Outcome(**json.loads(done.stdout.splitlines()[-1]))
+    """Do `job` in a process of its own."""
+    return Outcome(**processes.run(__name__, job))
 
 
 class CountingStore(SdkPayloadStore):
@@ -231,7 +223,7 @@ def _run_chain(job: Job, address: str, wiring: Wiring, hub: client.TaskHubGrpcCl
             time.sleep(0.02)
         first = wiring.downloads() - warm
     second = Job(job.side, "second", folder=job.folder, address=address)
-    command = [sys.executable, "-m", "tests.benchmarks.chain", json.dumps(asdict(second))]
+    command = processes.command("tests.benchmarks.chain", second)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         hub.raise_orchestration_event(instance, "go on")
         _finish(hub, instance)

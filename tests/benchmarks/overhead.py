@@ -1,17 +1,25 @@
-"""What the interceptors cost where nothing is large: an orchestration through them, and one without them, in turn."""
+"""What the interceptors cost where nothing is large: an orchestration through them, and one without them.
+
+As a program it does one `Job` that it gets as JSON, and prints the seconds that the orchestrations took.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import json
+import os
+import sys
 import time
+from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import grpc
 from durabletask import client, task
 from durabletask.worker import TaskHubGrpcWorker
 from tests.benchmarks.chain import backend, quiet
+from tests.benchmarks.processes import run
 from tests.benchmarks.rows import Row
 
 from durabletask_payloads import Externalizer, InMemoryPayloadStore
@@ -23,8 +31,23 @@ if TYPE_CHECKING:
 _Request = TypeVar("_Request")
 _Call = TypeVar("_Call")
 
+Side = Literal["none", "ours", "do nothing"]  # which interceptors
+
 _ACTIVITIES = 20
 _TIMEOUT_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a process has to do.
+
+    Attributes:
+        activity_seconds: how long each activity takes.
+        rounds: how many orchestrations on each side, after some that are not counted.
+    """
+
+    activity_seconds: float
+    rounds: int
 
 
 def small_chain(context: task.OrchestrationContext, seconds: float) -> Generator[task.Task[Any], Any, Any]:
@@ -61,37 +84,47 @@ class _Nothing(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIntercept
         return continuation(client_call_details, request)
 
 
-def overhead_rows(*, rounds: int) -> Iterator[Row]:
-    """An orchestration of 20 activities; a row's ratio is the median of the ratios of its rounds."""
+def overhead_rows(*, processes: int, rounds: int) -> Iterator[Row]:
+    """An orchestration of 20 activities: the ratio is the median of those of all rounds.
+
+    The sides take turns in one process, since what else the machine does changes within seconds; in several processes
+    one after the other, since the hub of one side may run some percent faster for as long as it lives.
+    """
+    # Without any work in it, an orchestration on this backend is gRPC's own time, in which nothing else waits: what
+    # comes on top is shown, and judged where the activities do as much as one call to a service.
+    for seconds, activities, target in ((0.0, "that do nothing", None), (0.005, "of 5 ms each", 1 / 1.03)):
+        turns: list[dict[Side, float]] = []
+        for _ in range(processes):
+            turns += run(__name__, Job(seconds, rounds))["turns"]
+        reference = median(turn["none"] for turn in turns)
+        ours = reference * median(turn["ours"] / turn["none"] for turn in turns)
+        nothing = reference * median(turn["do nothing"] / turn["none"] for turn in turns)
+        case = f"nothing large, {_ACTIVITIES} activities {activities}: no interceptors against ours, wall"
+        yield Row(case, target, reference, ours, floor=nothing, floor_is="interceptors that do nothing")
+
+
+def _main(job: Job) -> None:
+    interceptors: dict[Side, list[PayloadInterceptor | _Nothing]] = {
+        "none": [],
+        "ours": [PayloadInterceptor(Externalizer(InMemoryPayloadStore()))],
+        "do nothing": [_Nothing()],
+    }
     with contextlib.ExitStack() as stack:
-        externalizer = stack.enter_context(Externalizer(InMemoryPayloadStore()))
-        hubs = [
-            stack.enter_context(_hub(interceptors))
-            for interceptors in ([], [PayloadInterceptor(externalizer)], [_Nothing()])
-        ]
-        # Without any work in it, an orchestration on this backend is gRPC's own time, in which nothing else waits: what
-        # comes on top is shown, and judged where the activities do as much as one call to a service.
-        yield _row(hubs, 0.0, "that do nothing", None, rounds // 2)
-        yield _row(hubs, 0.005, "of 5 ms each", 1 / 1.03, rounds // 2)
-
-
-def _row(
-    hubs: Sequence[client.TaskHubGrpcClient], activity: float, activities: str, target: float | None, rounds: int
-) -> Row:
-    for hub in (*hubs, *hubs):
-        _seconds(hub, activity)
-    turns: list[list[float]] = []
-    gc.collect()
-    gc.disable()
-    for number in range(rounds):
-        order = [(number + i) % len(hubs) for i in range(len(hubs))]  # who goes first has the colder caches
-        taken = {i: _seconds(hubs[i], activity) for i in order}
-        turns.append([taken[i] for i in range(len(hubs))])
-    gc.enable()
-    reference = median(turn[0] for turn in turns)
-    ours, nothing = (reference * median(turn[i] / turn[0] for turn in turns) for i in (1, 2))
-    case = f"nothing large, {_ACTIVITIES} activities {activities}: no interceptors against ours, wall"
-    return Row(case, target, reference, ours, floor=nothing, floor_is="interceptors that do nothing")
+        hubs: dict[Side, client.TaskHubGrpcClient] = {
+            side: stack.enter_context(_hub(chosen)) for side, chosen in interceptors.items()
+        }
+        for hub in (*hubs.values(), *hubs.values()):
+            _seconds(hub, job.activity_seconds)
+        turns: list[dict[Side, float]] = []
+        for number in range(job.rounds):
+            gc.collect()
+            first = number % len(hubs)  # who goes first has the colder caches
+            turn: dict[Side, float] = {}
+            for side, hub in [*hubs.items(), *hubs.items()][first : first + len(hubs)]:
+                turn[side] = _seconds(hub, job.activity_seconds)
+            turns.append(turn)
+        print(json.dumps({"turns": turns}), flush=True)
+        os._exit(0)  # the SDK's threads may take seconds to end
 
 
 @contextlib.contextmanager
@@ -116,3 +149,7 @@ def _seconds(hub: client.TaskHubGrpcClient, activity: float) -> float:
     assert state is not None
     assert state.runtime_status is client.OrchestrationStatus.COMPLETED
     return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    _main(Job(**json.loads(sys.argv[1])))
