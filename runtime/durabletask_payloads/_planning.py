@@ -40,9 +40,16 @@ def size_unless_small(message: Message, threshold: int, budget: int | None) -> i
         threshold: how large a payload may be and stay, in bytes.
         budget: how large `message` may be, in bytes; None if it may have any size.
     """
-    parts_of = walkers_by_class[type(message)].parts
-    if parts_of is None or len(parts := parts_of(message)) < _MANY or mean_bytes(parts) < _LARGE:
+    walkers = walkers_by_class[type(message)]
+    parts_of = walkers.parts
+    if (
+        parts_of is None
+        or not walkers.was_large
+        or len(parts := parts_of(message)) < _MANY
+        or mean_bytes(parts) < _LARGE
+    ):
         size = message.ByteSize()
+        walkers.was_large = size > threshold
         if size <= threshold:
             return 0
         if parts_of is None or (budget is not None and size > budget):
@@ -92,13 +99,12 @@ def plan_downloads(
 
 def prefixes_of(store: PayloadStoreLike) -> tuple[str, ...]:
     """How the tokens of `store` begin. One written for the SDK does not tell: is_known_token gets all text then."""
-    prefixes: tuple[bytes, ...] | None = getattr(store, "token_prefixes", None)
-    return ("",) if prefixes is None else _as_text(prefixes)
+    return _as_text(getattr(store, "token_prefixes", None))
 
 
 @lru_cache(maxsize=64)
-def _as_text(prefixes: tuple[bytes, ...]) -> tuple[str, ...]:
-    return tuple(prefix.decode() for prefix in prefixes)
+def _as_text(prefixes: tuple[bytes, ...] | None) -> tuple[str, ...]:
+    return ("",) if prefixes is None else tuple(prefix.decode() for prefix in prefixes)
 
 
 def _walk(

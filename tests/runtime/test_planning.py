@@ -12,6 +12,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 
 from durabletask_payloads import DeexternalizePlan, Externalizer, InMemoryPayloadStore, externalize_payloads
 from durabletask_payloads._planning import size_unless_small
+from durabletask_payloads._schema import walkers_by_class
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,6 +107,7 @@ THRESHOLD = 20_000
 BUDGET = 1_000_000
 
 
+@pytest.mark.parametrize("was_large", [False, True])
 @pytest.mark.parametrize(
     ("message", "is_small"),
     [
@@ -126,7 +128,8 @@ BUDGET = 1_000_000
         (pb.AbandonActivityTaskRequest(), True),
     ],
 )
-def test_what_is_sure_to_be_small(message: Message, is_small: bool) -> None:
+def test_what_is_sure_to_be_small(message: Message, is_small: bool, was_large: bool) -> None:
+    walkers_by_class[type(message)].was_large = was_large
     size = size_unless_small(message, THRESHOLD, BUDGET)
     assert (size == 0) is is_small
     if size > BUDGET:
@@ -137,6 +140,14 @@ def test_a_message_of_the_size_of_the_threshold_is_small() -> None:
     message = pb.ActivityResponse(result=text("x" * 1_000))
     assert size_unless_small(message, message.ByteSize(), None) == 0
     assert size_unless_small(message, message.ByteSize() - 1, None) == message.ByteSize()
+
+
+def test_what_is_asked_first_depends_on_the_last_message_of_the_kind() -> None:
+    walkers = walkers_by_class[pb.OrchestratorResponse]
+    large, small = (pb.OrchestratorResponse(actions=tasks(["x" * size] * 8)) for size in (15_000, 100))
+    for message, was_large in ((large, True), (large, True), (small, False), (small, False), (large, True)):
+        assert size_unless_small(message, THRESHOLD, BUDGET) == 0
+        assert walkers.was_large is was_large
 
 
 def test_a_message_with_a_map_of_its_own_is_measured_as_a_whole() -> None:
