@@ -198,10 +198,7 @@ class Externalizer:
     @property
     def small_bytes(self) -> int:
         """The size up to which it is sure that `externalize` would do nothing to a message, in bytes; -1 if none is."""
-        if self._strict:  # its schema has to be looked at
-            return -1
-        threshold = self._store.options.threshold_bytes
-        return threshold if self.message_budget_bytes is None else min(threshold, self.message_budget_bytes)
+        return -1 if self._strict else self._store.options.threshold_bytes  # strict: its schema has to be looked at
 
     # ---- the public steps -----------------------------------------------------------------------------------
 

@@ -240,6 +240,20 @@ def test_calls_of_other_services_are_not_touched(address: str, externalizer: Ext
         assert list(stream(pb.GetWorkItemsRequest())) == []
 
 
+def test_a_request_that_is_no_message_is_passed_on(
+    address: str, externalizer: Externalizer, server: ScriptedServer
+) -> None:
+    """As of a proxy, which serializes nothing."""
+    with grpc.insecure_channel(address) as channel:
+        intercepted = grpc.intercept_channel(channel, PayloadInterceptor(externalizer))
+        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = intercepted.unary_unary(
+            "/TaskHubSidecarService/CompleteActivityTask"
+        )
+        completion = pb.ActivityResponse(instanceId="order-1", result=StringValue(value="done"))
+        assert call(completion.SerializeToString()) == b""
+    assert server.named("CompleteActivityTask") == [completion]
+
+
 # ---- sync, streams -------------------------------------------------------------------------------------------------
 
 

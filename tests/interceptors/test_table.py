@@ -19,6 +19,7 @@ from tests.interceptors.stores import MAXIMUM, ScriptedStore
 
 from durabletask_payloads import (
     Externalizer,
+    InMemoryPayloadStore,
     PayloadAccessDeniedError,
     PayloadError,
     PayloadNotFoundError,
@@ -282,6 +283,23 @@ def test_a_batch_whose_state_as_it_arrived_is_not_known_is_given_back(form: Form
     assert server.named("CompleteEntityTask") == []
 
 
+def test_the_state_of_a_batch_is_known_until_a_completion_got_through(
+    form: Form, server: ScriptedServer, store: ScriptedStore
+) -> None:
+    token = store.upload(LARGE.encode())
+    stream = deliver(form, server, entity_request(state=token))
+    stream.next()
+    server.answers["CompleteEntityTask"] = lambda request, context: context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+    with pytest.raises(grpc.RpcError, match="gone"):
+        form.call("CompleteEntityTask", batch_result("small", "small"))
+    del server.answers["CompleteEntityTask"]
+    form.call("CompleteEntityTask", batch_result("small", "small", state=TOO_LARGE))
+    sent = server.named("CompleteEntityTask")[-1]
+    assert isinstance(sent, pb.EntityBatchResult)
+    assert sent.entityState.value == token
+    stream.cancel()
+
+
 def test_what_is_known_to_be_too_large_is_cut_before_it_is_sent(address: str, server: ScriptedServer) -> None:
     store = ScriptedStore()
     for kind in ("sync", "aio"):
@@ -355,6 +373,25 @@ def test_a_small_completion_that_is_refused_as_exhausted_is_left_to_the_worker(
     with pytest.raises(grpc.RpcError, match="too many"):
         form.call("CompleteActivityTask", activity_response(LARGE))
     assert len(server.named("CompleteActivityTask")) == 1
+
+
+@pytest.mark.parametrize("kind", ["sync", "aio"])
+def test_what_is_under_the_threshold_is_cut_too_where_the_server_takes_less(
+    kind: str, address: str, server: ScriptedServer
+) -> None:
+    def refuse_first(request: Message, context: grpc.ServicerContext) -> Message:
+        if len(server.named("CompleteActivityTask")) == 1:
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too large")
+        return pb.CompleteTaskResponse()
+
+    server.answers["CompleteActivityTask"] = refuse_first
+    failed = pb.ActivityResponse(failureDetails=pb.TaskFailureDetails(errorMessage="e" * 100_000))
+    with Externalizer(InMemoryPayloadStore()) as externalizer, opened(kind, address, externalizer) as form:
+        form.call("CompleteActivityTask", failed)
+    sent = server.named("CompleteActivityTask")[-1]
+    assert isinstance(sent, pb.ActivityResponse)
+    assert sent.failureDetails.errorMessage.startswith("e" * 30_000)
+    assert " [cut: 100000 bytes" in sent.failureDetails.errorMessage
 
 
 def test_the_outcome_of_a_completion_that_is_not_known_is_left_to_the_worker(

@@ -459,3 +459,10 @@ def test_the_four_functions_of_the_sdk() -> None:
             asyncio.run(deexternalize_payloads_async(message, store))
         assert message.SerializeToString() == before
     assert threading.active_count() == threads
+
+
+def test_up_to_which_size_a_message_is_left_as_it_is_for_sure() -> None:
+    store = InMemoryPayloadStore(LargePayloadStorageOptions(threshold_bytes=2_000))
+    assert Externalizer(store).small_bytes == 2_000
+    assert Externalizer(store, message_budget_bytes=None).small_bytes == 2_000
+    assert Externalizer(store, strict=True).small_bytes == -1
