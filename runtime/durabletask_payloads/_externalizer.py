@@ -116,7 +116,8 @@ class Receipt:
         """Put the original values back into the message. What was uploaded stays in the store."""
         while self._fields:
             field, _, data = self._fields.pop()
-            # A string field takes UTF-8 bytes too, which its type does not tell: one copy less than of their text.
+            # A string field takes UTF-8 bytes too, which its type does not tell: with protobuf's upb that is one copy
+            # less than of their text.
             field.value = cast("str", data)
 
     def rollback(self) -> None:
@@ -142,7 +143,7 @@ class Externalizer:
     caller's, and stays open.
 
     Args:
-        store: a store of this package, or one written for the `durabletask` SDK.
+        store: a store of this package, or one written for the `durabletask` SDK. Its options stay as they are.
         concurrency: how many transfers run at the same time, over all messages, threads and event loops.
         cache_bytes: how much is kept of what was moved, so that a replay downloads nothing. 0 turns that off.
         message_budget_bytes: when a message is still larger than this after all payloads over the threshold have
@@ -196,9 +197,9 @@ class Externalizer:
         return self._store
 
     @property
-    def small_bytes(self) -> int:
-        """The size up to which it is sure that `externalize` would do nothing to a message, in bytes; -1 if none is."""
-        return -1 if self._strict else self._store.options.threshold_bytes  # strict: its schema has to be looked at
+    def untouched_bytes(self) -> int:
+        """A message of up to this size is left as it is by `externalize`, in bytes; -1 if its schema is looked at."""
+        return -1 if self._strict else self._store.options.threshold_bytes
 
     # ---- the public steps -----------------------------------------------------------------------------------
 

@@ -49,7 +49,8 @@ def size_unless_small(message: Message, threshold: int, budget: int | None) -> i
         or mean_bytes(parts) < _LARGE
     ):
         size = message.ByteSize()
-        walkers.was_large = size > threshold
+        if parts_of is not None:
+            walkers.was_large = size > threshold
         if size <= threshold:
             return 0
         if parts_of is None or (budget is not None and size > budget):

@@ -29,8 +29,8 @@ class MessageWalkers:
 
     Attributes:
         parts: what can be very many in it: its repeated field with payloads, the longest if it has several.
-        was_large: whether the last message was larger than the threshold: the next one is probably like it, which
-            tells what is the fastest to ask first. Nothing else hangs on it.
+        was_large: whether the last one that was measured as a whole was over the threshold of who asked: the next
+            one is probably like it, which tells what is the fastest to ask first. Nothing else hangs on it.
     """
 
     externalize: Callable[[Message, ExternalizePlan], None] | None

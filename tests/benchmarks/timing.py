@@ -1,4 +1,8 @@
-"""Times that can be compared: the candidates take turns, and the median of their turns counts."""
+"""Times that can be compared: the candidates take turns, and the median of their turns counts.
+
+Ratios are what is judged, and a machine may be half as fast a minute later: so no pyperf and no pytest-benchmark, which
+measure one candidate after the other.
+"""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import durabletask.internal.orchestrator_service_pb2_grpc as stubs
 import grpc
 import grpc.aio
 import pytest
+from google.protobuf import empty_pb2
 from google.protobuf.wrappers_pb2 import StringValue
 from tests.backend import wait_until
 from tests.interceptors.forms import AioForm, opened
@@ -240,18 +241,65 @@ def test_calls_of_other_services_are_not_touched(address: str, externalizer: Ext
         assert list(stream(pb.GetWorkItemsRequest())) == []
 
 
-def test_a_request_that_is_no_message_is_passed_on(
-    address: str, externalizer: Externalizer, server: ScriptedServer
+@pytest.mark.parametrize("method", ["CompleteActivityTask", "CompleteOrchestratorTask", "CompleteEntityTask"])
+def test_a_completion_that_is_not_known_is_passed_on(
+    method: str, address: str, externalizer: Externalizer, server: ScriptedServer
 ) -> None:
-    """As of a proxy, which serializes nothing."""
+    """As of a proxy, which serializes nothing, or of another version of the protos."""
     with grpc.insecure_channel(address) as channel:
         intercepted = grpc.intercept_channel(channel, PayloadInterceptor(externalizer))
-        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = intercepted.unary_unary(
-            "/TaskHubSidecarService/CompleteActivityTask"
+        raw: grpc.UnaryUnaryMultiCallable[bytes, bytes] = intercepted.unary_unary(f"/TaskHubSidecarService/{method}")
+        assert raw(b"") == b""
+        other = intercepted.unary_unary(
+            f"/TaskHubSidecarService/{method}", empty_pb2.Empty.SerializeToString, pb.CompleteTaskResponse.FromString
         )
-        completion = pb.ActivityResponse(instanceId="order-1", result=StringValue(value="done"))
-        assert call(completion.SerializeToString()) == b""
-    assert server.named("CompleteActivityTask") == [completion]
+        other(empty_pb2.Empty())
+    assert [request.ByteSize() for request in server.named(method)] == [0, 0]
+
+
+def test_the_method_of_a_completion_may_be_bytes(
+    address: str, externalizer: Externalizer, server: ScriptedServer, store: ScriptedStore
+) -> None:
+    with grpc.insecure_channel(address) as channel:
+        intercepted = grpc.intercept_channel(channel, PayloadInterceptor(externalizer))
+        method = cast("str", b"/TaskHubSidecarService/CompleteActivityTask")  # grpc takes it, its types do not
+        call = intercepted.unary_unary(
+            method, pb.ActivityResponse.SerializeToString, pb.CompleteTaskResponse.FromString
+        )
+        call(pb.ActivityResponse(instanceId="order-1", result=StringValue(value="x" * (MAXIMUM + 1))))
+    (sent,) = server.named("CompleteActivityTask")
+    assert isinstance(sent, pb.ActivityResponse)
+    assert f"has {MAXIMUM + 1} bytes" in sent.failureDetails.errorMessage
+
+
+class _Cancels(grpc.UnaryUnaryClientInterceptor):
+    def intercept_unary_unary(
+        self,
+        continuation: Callable[[grpc.ClientCallDetails, _Request], _CallFuture[_Response]],
+        client_call_details: grpc.ClientCallDetails,
+        request: _Request,
+    ) -> _CallFuture[_Response]:
+        call = continuation(client_call_details, request)
+        call.cancel()
+        return call
+
+
+def test_a_completion_that_an_interceptor_below_cancels_is_cancelled_for_the_caller(
+    address: str, externalizer: Externalizer, server: ScriptedServer
+) -> None:
+    released = threading.Event()
+
+    def wait(request: Message, context: grpc.ServicerContext) -> Message:
+        released.wait(10)
+        return pb.CompleteTaskResponse()
+
+    server.answers["CompleteActivityTask"] = wait
+    with grpc.insecure_channel(address) as channel:
+        intercepted = grpc.intercept_channel(channel, PayloadInterceptor(externalizer), _Cancels())
+        call = stubs.TaskHubSidecarServiceStub(intercepted).CompleteActivityTask.future(pb.ActivityResponse())
+        assert call.code() is grpc.StatusCode.CANCELLED
+        assert call.cancelled()
+    released.set()
 
 
 # ---- sync, streams -------------------------------------------------------------------------------------------------

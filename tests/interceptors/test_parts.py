@@ -120,24 +120,23 @@ def response(task_id: int, token: str = "token-1") -> pb.ActivityResponse:
 
 def test_what_arrives_is_found_by_its_completion_until_that_got_through() -> None:
     items, holder = WorkItems(10), Holder()
-    activity = activity_arrives(7)
     history = pb.OrchestratorRequest(instanceId="order-1")
     batch = pb.EntityBatchRequest(instanceId="@ledger@1", entityState=StringValue(value="7"))
     batch_v2 = pb.EntityRequest(instanceId="@ledger@2")
     arrived = [
         items.arrived(message, holder)
         for message in (
-            activity,
+            activity_arrives(7),
             pb.WorkItem(completionToken="token-2", orchestratorRequest=history),
             pb.WorkItem(completionToken="token-3", entityRequest=batch),
             pb.WorkItem(completionToken="token-4", entityRequestV2=batch_v2),
         )
     ]
     assert arrived == [
-        WorkItem(ACTIVITY, "order-1", 7, "token-1", activity.activityRequest, holder),
-        WorkItem(ORCHESTRATION, "order-1", 0, "token-2", history, holder),
-        WorkItem(ENTITY, "@ledger@1", 0, "token-3", batch, holder, "7"),
-        WorkItem(ENTITY, "@ledger@2", 0, "token-4", batch_v2, holder),
+        WorkItem(ACTIVITY, "order-1", 7, "token-1", True, holder),
+        WorkItem(ORCHESTRATION, "order-1", 0, "token-2", True, holder, history),
+        WorkItem(ENTITY, "@ledger@1", 0, "token-3", True, holder, state="7"),
+        WorkItem(ENTITY, "@ledger@2", 0, "token-4", True, holder),
     ]
     completions: list[tuple[Kind, Completion]] = [
         (ACTIVITY, response(7)),
@@ -148,7 +147,7 @@ def test_what_arrives_is_found_by_its_completion_until_that_got_through() -> Non
     for item, (kind, completion) in zip(arrived, completions, strict=True):
         assert items.find(kind, completion) is item
         items.completed(kind, completion)
-        assert items.find(kind, completion).request is None
+        assert not items.find(kind, completion).is_known
     assert len(items) == 0
 
 
@@ -186,7 +185,9 @@ def test_the_registry_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         items.arrived(activity_arrives(number), Holder())
         items.failed_again(activity(number))
     assert len(items) == 3
-    assert items.find(ACTIVITY, response(9)).request is not None
+    items.arrived(activity_arrives(7), Holder())  # again
+    items.arrived(activity_arrives(10), Holder())
+    assert [number for number in range(11) if items.find(ACTIVITY, response(number)).is_known] == [7, 9, 10]
     assert items.failed_again(activity(0)) == 1
     assert items.failed_again(activity(9)) == 2
 

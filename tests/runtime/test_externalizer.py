@@ -463,6 +463,6 @@ def test_the_four_functions_of_the_sdk() -> None:
 
 def test_up_to_which_size_a_message_is_left_as_it_is_for_sure() -> None:
     store = InMemoryPayloadStore(LargePayloadStorageOptions(threshold_bytes=2_000))
-    assert Externalizer(store).small_bytes == 2_000
-    assert Externalizer(store, message_budget_bytes=None).small_bytes == 2_000
-    assert Externalizer(store, strict=True).small_bytes == -1
+    assert Externalizer(store).untouched_bytes == 2_000
+    assert Externalizer(store, message_budget_bytes=None).untouched_bytes == 2_000
+    assert Externalizer(store, strict=True).untouched_bytes == -1

@@ -234,7 +234,7 @@ class AsyncWorkItemStream(AsyncResolvingStream):
 
     async def _take(self, message: Message) -> None:
         item = self._policy.items.arrived(cast("pb.WorkItem", message), self)  # what the method returns
-        if item is None or item.request is None or not self._policy.externalizer.has_tokens(item.request):
+        if item is None or not self._policy.externalizer.has_tokens(message):
             self._ready.append((item, message))
             self._changed.set()
             await self._until(lambda: self._is_stopping or len(self._ready) < MOST_WAITING)

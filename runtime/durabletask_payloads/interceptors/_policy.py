@@ -198,7 +198,7 @@ class Policy:
         self.owns_externalizer = not isinstance(store, Externalizer)
         self.externalizer = store if isinstance(store, Externalizer) else Externalizer(store)
         self.items = WorkItems(max_deliveries)
-        self._plain_bytes = min(SMALL, self.externalizer.small_bytes)
+        self._plain_bytes = min(SMALL, self.externalizer.untouched_bytes)
         self._backoff = Backoff(self._transfers)
 
     def _transfers(self) -> int:
@@ -277,7 +277,7 @@ class Policy:
         """Whether a completion can be sent as it is: it is so small that nothing of it has to be stored, nor is it
         refused for its size, and nothing of it was taken out. Otherwise `complete` has to send it.
         """
-        if not isinstance(completion, Message) or completion.ByteSize() > self._plain_bytes:
+        if not self.wants(completion) or completion.ByteSize() > self._plain_bytes:
             return False
         return kind is not ENTITY or not self.items.find(kind, cast("Completion", completion)).failed  # by its kind
 
@@ -321,7 +321,7 @@ class Policy:
             with contextlib.suppress(_NotDeliveredError):
                 flow = self._deliver(kind, item, smaller, is_own=True)
                 return (yield from flow)
-        if kind is ENTITY and item.request is None:
+        if kind is ENTITY and not item.is_known:
             # Without the state as it arrived a failed batch would delete it.
             yield GiveBack(item, completion, self._backoff.delay(1))
             raise error

@@ -232,8 +232,7 @@ class WorkItemStream(ResolvingStream):
 
     def _look_at(self, message: Message) -> _Entry:
         item = self._policy.items.arrived(cast("pb.WorkItem", message), self)  # what the method returns
-        is_ready = item is None or item.request is None or not self._policy.externalizer.has_tokens(item.request)
-        return _Entry(message, is_ready, item)
+        return _Entry(message, item is None or not self._policy.externalizer.has_tokens(message), item)
 
     def _put(self, entry: _Entry) -> None:
         item = entry.item

@@ -10,6 +10,7 @@ import grpc
 
 from ._calls import TIMEOUT_USED_UP, CallDetails, EndedLocallyError, FinishedLater, remaining
 from ._messages import (
+    KIND_BY_COMPLETION,
     KIND_BY_PATH,
     abandonment,
     instance_of,
@@ -100,7 +101,7 @@ class PayloadInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClien
         kind = KIND_BY_PATH.get(client_call_details.method)
         if kind is not None and self._policy.is_plain(kind, request):  # nearly all that a worker sends
             done = continuation(client_call_details, request)
-            if done.exception() is None:  # waits, also where the caller wanted a future
+            if done.code() is grpc.StatusCode.OK:  # waits, also where the caller wanted a future
                 self._policy.items.completed(kind, cast("Completion", request))  # by its kind
             return done
         name = rpc_name(client_call_details.method)
@@ -108,6 +109,7 @@ class PayloadInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClien
             return continuation(client_call_details, request)
         # A continuation takes and returns what the method in its details does, here and below.
         send = cast("UnaryContinuation", continuation)
+        kind = KIND_BY_COMPLETION.get(name)  # also of a method in bytes, which grpc takes too
         if kind is not None:
             call = self._complete(kind, send, client_call_details, cast("Completion", request))
         else:

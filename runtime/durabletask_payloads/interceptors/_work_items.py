@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from ._messages import Completion, Kind, Lock, Operation
 
-    Request: TypeAlias = pb.ActivityRequest | pb.OrchestratorRequest | pb.EntityBatchRequest | pb.EntityRequest
     # Kind, instance id (empty for an entity: its completion does not name it), task id and completion token.
     _Key: TypeAlias = tuple[str, str, int, str]
 
@@ -61,7 +60,8 @@ class WorkItem:
     """What has to be known of a work item when it is completed.
 
     Attributes:
-        request: what arrived; None if that was not seen, which says nothing of the next one.
+        is_known: whether it was seen when it arrived; else the next two are empty, which says nothing.
+        history: what an orchestration is to replay: read only when it has to be failed, since that takes a walk.
         state: of an entity as it arrived, so mostly a token.
         failed: the operations that were taken out of an entity batch.
     """
@@ -70,8 +70,9 @@ class WorkItem:
     instance_id: str
     task_id: int
     token: str
-    request: Request | None = None
+    is_known: bool = False
     holder: Holder | None = None
+    history: pb.OrchestratorRequest | None = None
     state: str | None = None
     failed: Sequence[FailedOperation] = ()
 
@@ -86,11 +87,7 @@ class WorkItem:
         return 1 + max((event.eventId for event in self._events()), default=-1)
 
     def _events(self) -> Iterable[pb.HistoryEvent]:
-        # Read only when an orchestration has to be failed: it takes a walk.
-        if self.request is None or self.kind is not ORCHESTRATION:
-            return ()
-        history = cast("pb.OrchestratorRequest", self.request)  # by its kind
-        return itertools.chain(history.pastEvents, history.newEvents)
+        return () if self.history is None else itertools.chain(self.history.pastEvents, self.history.newEvents)
 
     @property
     def key(self) -> _Key:
@@ -132,25 +129,27 @@ class WorkItems:
     def arrived(self, message: pb.WorkItem, holder: Holder) -> WorkItem | None:
         """Keep what has to be known of `message`; None if it is no work: a ping, or what this version does not know."""
         token = message.completionToken
-        which = message.WhichOneof("request")
-        if which == "activityRequest":
+        request = message.WhichOneof("request")
+        if request == "activityRequest":
             activity = message.activityRequest
             instance_id = activity.orchestrationInstance.instanceId
-            item = WorkItem(ACTIVITY, instance_id, activity.taskId, token, activity, holder)
-            key = "activity", instance_id, item.task_id, token
-        elif which == "orchestratorRequest":
+            item = WorkItem(ACTIVITY, instance_id, activity.taskId, token, True, holder)
+            key = ACTIVITY.name, instance_id, item.task_id, token
+        elif request == "orchestratorRequest":
             history = message.orchestratorRequest
-            item = WorkItem(ORCHESTRATION, history.instanceId, 0, token, history, holder)
-            key = "orchestration", item.instance_id, 0, token
-        elif which == "entityRequest" or which == "entityRequestV2":
-            batch = message.entityRequest if which == "entityRequest" else message.entityRequestV2
-            state = batch.entityState.value if batch.HasField("entityState") else None
-            item = WorkItem(ENTITY, batch.instanceId, 0, token, batch, holder, state)
-            key = "entity", "", 0, token
+            item = WorkItem(ORCHESTRATION, history.instanceId, 0, token, True, holder, history)
+            key = ORCHESTRATION.name, item.instance_id, 0, token
+        elif request == "entityRequest" or request == "entityRequestV2":
+            batch = message.entityRequest if request == "entityRequest" else message.entityRequestV2
+            item = WorkItem(ENTITY, batch.instanceId, 0, token, True, holder)
+            if batch.HasField("entityState"):
+                item.state = batch.entityState.value
+            key = ENTITY.name, "", 0, token
         else:
             return None
         with self._lock:
             self._items[key] = item
+            self._items.move_to_end(key)
             if len(self._items) > _MOST_ITEMS:
                 self._items.popitem(last=False)
         return item
