@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 from durabletask_payloads._errors import PayloadError, PayloadStoreUnavailableError, PayloadTooLargeError
 from durabletask_payloads._externalizer import Externalizer, Receipt
 from durabletask_payloads._planning import plan_uploads
+from durabletask_payloads._schema import walkers_by_class
 
 from . import _failures as failures
 from ._messages import (
@@ -277,9 +278,12 @@ class Policy:
         """Whether a completion can be sent as it is: it is so small that nothing of it has to be stored, nor is it
         refused for its size, and nothing of it was taken out. Otherwise `complete` has to send it.
         """
-        if not self.wants(completion) or completion.ByteSize() > self._plain_bytes:
+        if type(completion) not in walkers_by_class:  # not a message, not known, or the first of its kind
             return False
-        return kind is not ENTITY or not self.items.find(kind, cast("Completion", completion)).failed  # by its kind
+        message = cast("Completion", completion)  # by its kind
+        if message.ByteSize() > self._plain_bytes:
+            return False
+        return kind is not ENTITY or not self.items.find(kind, message).failed
 
     def complete(self, kind: Kind, completion: Completion) -> Generator[Step[_Call], None, _Call]:
         """Send a completion, or what the orchestration is to see in its place; returns the call that ended it.
