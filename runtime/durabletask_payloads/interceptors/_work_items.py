@@ -134,19 +134,17 @@ class WorkItems:
             activity = message.activityRequest
             instance_id = activity.orchestrationInstance.instanceId
             item = WorkItem(ACTIVITY, instance_id, activity.taskId, token, True, holder)
-            key = ACTIVITY.name, instance_id, item.task_id, token
         elif request == "orchestratorRequest":
             history = message.orchestratorRequest
             item = WorkItem(ORCHESTRATION, history.instanceId, 0, token, True, holder, history)
-            key = ORCHESTRATION.name, item.instance_id, 0, token
         elif request == "entityRequest" or request == "entityRequestV2":
             batch = message.entityRequest if request == "entityRequest" else message.entityRequestV2
             item = WorkItem(ENTITY, batch.instanceId, 0, token, True, holder)
             if batch.HasField("entityState"):
                 item.state = batch.entityState.value
-            key = ENTITY.name, "", 0, token
         else:
             return None
+        key = item.key
         with self._lock:
             self._items[key] = item
             self._items.move_to_end(key)
