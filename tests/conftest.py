@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.azurite import azurite, container
+from tests.support.fixtures import azurite, container
 
 __all__ = ["azurite", "container"]

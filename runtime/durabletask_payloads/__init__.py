@@ -14,18 +14,18 @@ from ._errors import (
     PayloadTooLargeError,
     SchemaMismatchError,
 )
-from ._externalizer import ExternalizedPayload, Externalizer, PayloadStats, Receipt, Transfer
-from ._helpers import (
+from ._options import LargePayloadStorageOptions
+from ._version import __version__
+from .externalizer._externalizer import ExternalizedPayload, Externalizer, PayloadStats, Receipt, Transfer
+from .externalizer._functions import (
     deexternalize_payloads,
     deexternalize_payloads_async,
     externalize_payloads,
     externalize_payloads_async,
 )
-from ._options import LargePayloadStorageOptions
-from ._plan import DeexternalizePlan, ExternalizePlan, PlannedDownload, PlannedUpload
-from ._store import PayloadStore, PayloadStoreLike
-from ._version import __version__
+from .externalizer._plan import DeexternalizePlan, ExternalizePlan, PlannedDownload, PlannedUpload
 from .stores import DirectoryPayloadStore, InMemoryPayloadStore
+from .stores._base import PayloadStore, PayloadStoreLike
 
 __all__ = [
     "DeexternalizePlan",

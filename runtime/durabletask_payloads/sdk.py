@@ -22,7 +22,7 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from ._store import PayloadStore
+    from .stores._base import PayloadStore
 
 __all__ = ["SdkPayloadStore"]
 

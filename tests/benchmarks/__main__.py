@@ -18,8 +18,7 @@ from tests.benchmarks.overhead import overhead_rows
 from tests.benchmarks.rows import Row
 from tests.benchmarks.transfers import Transfers, gzip_row
 from tests.benchmarks.walks import Walks
-
-from durabletask_payloads._azurite import Azurite
+from tests.support.azurite import Azurite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -17,7 +17,7 @@ from tests.benchmarks.rows import Curve, Row
 from tests.benchmarks.timing import calling, medians
 
 from durabletask_payloads import Externalizer
-from durabletask_payloads._codec import encode
+from durabletask_payloads.stores._codec import encode
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
 
 if TYPE_CHECKING:

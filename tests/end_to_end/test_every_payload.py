@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from durabletask.client import OrchestrationState
     from durabletask.entities import EntityContext
     from durabletask.task import ActivityContext, OrchestrationContext, Task
-
-    from durabletask_payloads._azurite import Azurite
+    from tests.support.azurite import Azurite
 
 Steps = "Generator[Task[Any], Any, Any]"
 CONTAINER = "where-the-options-say"

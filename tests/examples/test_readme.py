@@ -18,8 +18,7 @@ from durabletask_payloads.stores.azure_blob import BlobPayloadStore
 if TYPE_CHECKING:
     import pytest
     from durabletask.task import OrchestrationContext
-
-    from durabletask_payloads._azurite import Azurite
+    from tests.support.azurite import Azurite
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 

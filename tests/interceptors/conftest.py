@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import durabletask.internal.orchestrator_service_pb2 as pb
 import pytest
-from tests.backend import RedeliveringBackend, running
-from tests.interceptors.forms import Form, opened
-from tests.interceptors.server import ScriptedServer, serving
-from tests.interceptors.stores import ScriptedStore
+from tests.support.backend import RedeliveringBackend, running
+from tests.support.call_forms import Form, opened
+from tests.support.scripted_store import ScriptedStore
+from tests.support.server import ScriptedServer, serving
 
 from durabletask_payloads import Externalizer
-from durabletask_payloads._schema import walkers_by_class
+from durabletask_payloads.externalizer._walkers import walkers_by_class
 from durabletask_payloads.interceptors import _work_items
 
 if TYPE_CHECKING:

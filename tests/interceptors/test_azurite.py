@@ -7,8 +7,8 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.backend import RedeliveringBackend, Work, running
-from tests.interceptors.hub import LEDGER_ID, Hub, calls_digest, calls_produce, operates, returns
+from tests.support.backend import RedeliveringBackend, Work, running
+from tests.support.hub import LEDGER_ID, Hub, calls_digest, calls_produce, operates, returns
 
 from durabletask_payloads import Externalizer, PayloadStore
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
@@ -16,7 +16,7 @@ from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayload
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from durabletask_payloads._azurite import Azurite
+    from tests.support.azurite import Azurite
 
 LARGE = "x" * 5_000
 MAXIMUM = 100_000

@@ -13,9 +13,9 @@ import grpc.aio
 import pytest
 from google.protobuf import empty_pb2
 from google.protobuf.wrappers_pb2 import StringValue
-from tests.backend import wait_until
-from tests.interceptors.forms import AioForm, opened
-from tests.interceptors.stores import MAXIMUM, ScriptedStore
+from tests.support.backend import wait_until
+from tests.support.call_forms import AioForm, opened
+from tests.support.scripted_store import MAXIMUM, ScriptedStore
 
 from durabletask_payloads import Externalizer, PayloadNotFoundError, PayloadTooLargeError
 from durabletask_payloads.interceptors import PayloadInterceptor
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
     from grpc import _CallFuture, _CallIterator  # pyright: ignore[reportPrivateUsage] # they have no public name
-    from tests.interceptors.server import ScriptedServer
+    from tests.support.server import ScriptedServer
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")

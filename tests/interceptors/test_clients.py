@@ -9,8 +9,8 @@ import durabletask.internal.orchestrator_service_pb2 as pb
 import grpc
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
-from tests.interceptors.server import METHODS, ScriptedServer, input_of
-from tests.interceptors.stores import MAXIMUM, ScriptedStore
+from tests.support.scripted_store import MAXIMUM, ScriptedStore
+from tests.support.server import METHODS, ScriptedServer, input_of
 
 import durabletask_payloads_walkers as walkers
 from durabletask_payloads import (
@@ -23,7 +23,7 @@ from durabletask_payloads import (
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
-    from tests.interceptors.forms import Form
+    from tests.support.call_forms import Form
 
 LARGE = "x" * 5_000
 UNARY = sorted(name for name, method in METHODS.items() if not method.server_streaming and name != "Hello")

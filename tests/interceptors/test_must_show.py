@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import durabletask.internal.orchestrator_service_pb2 as pb
 import pytest
-from tests.backend import RedeliveringBackend, client_on, our_threads, wait_until, worker_on
-from tests.interceptors.hub import (
+from tests.support.backend import RedeliveringBackend, client_on, our_threads, wait_until, worker_on
+from tests.support.hub import (
     FUNCTIONS,
     LEDGER_ID,
     Hub,
@@ -21,7 +21,7 @@ from tests.interceptors.hub import (
     returns,
     returns_with_lock,
 )
-from tests.interceptors.stores import ScriptedStore
+from tests.support.scripted_store import ScriptedStore
 
 from durabletask_payloads import Externalizer, InMemoryPayloadStore, PayloadStoreUnavailableError
 from durabletask_payloads.sdk import SdkPayloadStore

@@ -13,9 +13,9 @@ from durabletask.azuremanaged.client import AsyncDurableTaskSchedulerClient, Dur
 from durabletask.azuremanaged.worker import DurableTaskSchedulerWorker
 from durabletask.client import OrchestrationStatus, TaskHubGrpcClient
 from google.protobuf.wrappers_pb2 import StringValue
-from tests.backend import RedeliveringBackend, client_on, register, wait_until, worker_on
-from tests.interceptors.hub import FUNCTIONS, calls_digest, calls_produce
-from tests.interceptors.stores import MAXIMUM, THRESHOLD, ScriptedStore
+from tests.support.backend import RedeliveringBackend, client_on, register, wait_until, worker_on
+from tests.support.hub import FUNCTIONS, calls_digest, calls_produce
+from tests.support.scripted_store import MAXIMUM, THRESHOLD, ScriptedStore
 
 from durabletask_payloads import Externalizer, PayloadTooLargeError
 from durabletask_payloads.interceptors import PayloadInterceptor, async_payload_interceptors
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import grpc
     from google.protobuf.message import Message
-    from tests.interceptors.server import ScriptedServer
+    from tests.support.server import ScriptedServer
 
 LARGE = "x" * 5_000
 

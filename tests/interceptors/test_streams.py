@@ -12,8 +12,8 @@ import durabletask.internal.orchestrator_service_pb2 as pb
 import grpc
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
-from tests.backend import wait_until
-from tests.interceptors.forms import AioForm, opened
+from tests.support.backend import wait_until
+from tests.support.call_forms import AioForm, opened
 
 from durabletask_payloads import Externalizer, PayloadNotFoundError, PayloadStoreUnavailableError
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from google.protobuf.message import Message
-    from tests.interceptors.forms import Form, Stream
-    from tests.interceptors.server import ScriptedServer
-    from tests.interceptors.stores import ScriptedStore
+    from tests.support.call_forms import Form, Stream
+    from tests.support.scripted_store import ScriptedStore
+    from tests.support.server import ScriptedServer
 
 LARGE = "x" * 5_000
 

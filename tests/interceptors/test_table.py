@@ -13,9 +13,9 @@ import grpc
 import pytest
 from google.protobuf.struct_pb2 import Value
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
-from tests.backend import wait_until
-from tests.interceptors.forms import opened
-from tests.interceptors.stores import MAXIMUM, ScriptedStore
+from tests.support.backend import wait_until
+from tests.support.call_forms import opened
+from tests.support.scripted_store import MAXIMUM, ScriptedStore
 
 from durabletask_payloads import (
     Externalizer,
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from google.protobuf.message import Message
-    from tests.interceptors.forms import Form, Stream
-    from tests.interceptors.server import ScriptedServer
+    from tests.support.call_forms import Form, Stream
+    from tests.support.server import ScriptedServer
 
 LARGE = "x" * 5_000
 TOO_LARGE = "x" * (MAXIMUM + 1)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import durabletask.internal.orchestrator_service_pb2 as pb
 import grpc
 import pytest
-from tests.backend import RedeliveringBackend, Work, wait_until
-from tests.interceptors.hub import (
+from tests.support.backend import RedeliveringBackend, Work, wait_until
+from tests.support.hub import (
     LEDGER_ID,
     Hub,
     asks_with_lock,
@@ -28,7 +28,7 @@ from tests.interceptors.hub import (
     returns_with_lock,
     waits_with_lock,
 )
-from tests.interceptors.stores import MAXIMUM, ScriptedStore
+from tests.support.scripted_store import MAXIMUM, ScriptedStore
 
 from durabletask_payloads import (
     Externalizer,
@@ -39,7 +39,7 @@ from durabletask_payloads import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from tests.backend import Completion
+    from tests.support.backend import Completion
 
 LARGE = "x" * 5_000
 OVER = MAXIMUM + 1

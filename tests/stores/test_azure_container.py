@@ -15,9 +15,9 @@ from azure.storage.blob import (
     ResourceTypes,
     generate_account_sas,
 )
-from tests.azurite import made
-from tests.faults.proxy import FaultProxy
-from tests.stores.forms import Form, both_forms
+from tests.support.fixtures import made
+from tests.support.proxy import FaultProxy
+from tests.support.store_forms import Form, both_forms
 
 from durabletask_payloads._errors import PayloadAccessDeniedError, PayloadNotFoundError
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
@@ -25,7 +25,7 @@ from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayload
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from durabletask_payloads._azurite import Azurite
+    from tests.support.azurite import Azurite
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import pytest
 from azure.storage.blob import BlobServiceClient, ContentSettings
 from durabletask.extensions.azure_blob_payloads import BlobPayloadStore as SdkStore
 from durabletask.extensions.azure_blob_payloads import BlobPayloadStoreOptions as SdkOptions
-from tests.azurite import made
-from tests.stores.forms import Form, both_forms
+from tests.support.fixtures import made
+from tests.support.store_forms import Form, both_forms
 
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
 
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from azure.storage.blob import BlobProperties
-
-    from durabletask_payloads._azurite import Azurite
+    from tests.support.azurite import Azurite
 
 TEXT = json.dumps([{"id": number, "name": f"caf\u00e9 {number * 7919}"} for number in range(20_000)]).encode()
 SMALL = '"\U0001f600"'.encode()

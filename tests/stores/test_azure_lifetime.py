@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.faults.proxy import Fault, FaultProxy, first
-from tests.stores.forms import Form, both_forms
+from tests.support.proxy import Fault, FaultProxy, first
+from tests.support.store_forms import Form, both_forms
 
 from durabletask_payloads._errors import PayloadStoreUnavailableError
 from durabletask_payloads.stores import azure_blob
@@ -23,7 +23,7 @@ from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayload
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from durabletask_payloads._azurite import Azurite
+    from tests.support.azurite import Azurite
 
 
 @pytest.fixture

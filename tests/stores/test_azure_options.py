@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
-from tests.faults.proxy import FaultProxy
+from tests.support.proxy import FaultProxy
 
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
 

@@ -30,11 +30,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from tests.azurite import made
-from tests.faults.proxy import FaultProxy
-from tests.stores.forms import Form, both_forms
+from tests.support.azurite import Azurite
+from tests.support.fixtures import made
+from tests.support.proxy import FaultProxy
+from tests.support.store_forms import Form, both_forms
 
-from durabletask_payloads._azurite import Azurite
 from durabletask_payloads._errors import (
     PayloadAccessDeniedError,
     PayloadError,

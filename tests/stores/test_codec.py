@@ -9,9 +9,9 @@ import zlib
 
 import pytest
 
-from durabletask_payloads._codec import GZIP_MAGIC, check_size, checksum, decode, encode, longest_body
 from durabletask_payloads._errors import PayloadIntegrityError, PayloadTooLargeError
 from durabletask_payloads._options import LargePayloadStorageOptions
+from durabletask_payloads.stores._codec import GZIP_MAGIC, check_size, checksum, decode, encode, longest_body
 
 TOKEN = "blob:v1:payloads:" + "0" * 32
 TEXT = json.dumps([{"id": number, "name": f"order {number * 7919}"} for number in range(5000)]).encode()
@@ -131,7 +131,7 @@ def test_without_isal() -> None:
 import sys
 sys.modules["isal"] = None
 import gzip, zlib
-from durabletask_payloads import _codec
+from durabletask_payloads.stores import _codec
 assert _codec._inflate_error is zlib.error
 data = b"abc" * 1_000_000
 body = _codec.encode(data, "if smaller")
@@ -149,6 +149,6 @@ for bad in (body[:-1], body + b"x", body[:-6] + b"\\0\\0" + body[-4:], body[:2] 
 
 
 def test_isal_is_what_these_tests_ran_on() -> None:
-    from durabletask_payloads import _codec
+    from durabletask_payloads.stores import _codec
 
     assert _codec._inflate_error is not zlib.error  # pyright: ignore[reportPrivateUsage]  # what is asked is private

@@ -16,8 +16,8 @@ from durabletask_payloads._errors import (
     PayloadNotFoundError,
     PayloadStoreUnavailableError,
 )
-from durabletask_payloads._tokens import PayloadToken
 from durabletask_payloads.stores import DirectoryPayloadStore
+from durabletask_payloads.stores._tokens import PayloadToken
 
 
 def file_of(root: Path, token: str) -> Path:

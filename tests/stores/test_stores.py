@@ -8,19 +8,20 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import pytest
-from tests.stores.forms import Form, both_forms
+from tests.support.store_forms import Form, both_forms
 
 from durabletask_payloads._errors import PayloadNotFoundError, PayloadTokenError, PayloadTooLargeError
 from durabletask_payloads._options import LargePayloadStorageOptions
-from durabletask_payloads._tokens import PayloadToken
 from durabletask_payloads.stores import DirectoryPayloadStore, InMemoryPayloadStore
+from durabletask_payloads.stores._tokens import PayloadToken
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from durabletask_payloads._azurite import Azurite
-    from durabletask_payloads._store import PayloadStore
+    from tests.support.azurite import Azurite
+
+    from durabletask_payloads.stores._base import PayloadStore
 
 HEX = "0" * 32
 

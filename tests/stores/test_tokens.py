@@ -5,7 +5,7 @@ import time
 import pytest
 
 from durabletask_payloads._errors import PayloadTokenError
-from durabletask_payloads._tokens import (
+from durabletask_payloads.stores._tokens import (
     PayloadToken,
     check_container_name,
     name_in_container,

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from durabletask_payloads._externalizer import Externalizer
-    from durabletask_payloads._store import PayloadStoreLike
+    from durabletask_payloads.externalizer._externalizer import Externalizer
+    from durabletask_payloads.stores._base import PayloadStoreLike
 
     from ._calls import AioStreamContinuation, AioUnaryContinuation
     from ._messages import Completion, Kind

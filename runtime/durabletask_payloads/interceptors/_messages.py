@@ -13,7 +13,7 @@ from google.protobuf import message_factory
 from google.protobuf.message import Message
 
 import durabletask_payloads_walkers as walkers
-from durabletask_payloads._planning import plan_downloads
+from durabletask_payloads.externalizer._planning import plan_downloads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

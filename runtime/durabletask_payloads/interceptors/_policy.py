@@ -16,9 +16,9 @@ import grpc
 from google.protobuf.message import Message
 
 from durabletask_payloads._errors import PayloadError, PayloadStoreUnavailableError, PayloadTooLargeError
-from durabletask_payloads._externalizer import Externalizer, Receipt
-from durabletask_payloads._planning import plan_uploads
-from durabletask_payloads._schema import walkers_by_class
+from durabletask_payloads.externalizer._externalizer import Externalizer, Receipt
+from durabletask_payloads.externalizer._planning import plan_uploads
+from durabletask_payloads.externalizer._walkers import walkers_by_class
 
 from . import _failures as failures
 from ._messages import (
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     import durabletask.internal.orchestrator_service_pb2 as pb
 
-    from durabletask_payloads._store import PayloadStoreLike
+    from durabletask_payloads.stores._base import PayloadStoreLike
 
     from ._messages import Completion, Kind
     from ._work_items import WorkItem

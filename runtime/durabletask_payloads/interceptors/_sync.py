@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
     from typing_extensions import Self
 
-    from durabletask_payloads._externalizer import Externalizer, Receipt
-    from durabletask_payloads._store import PayloadStoreLike
+    from durabletask_payloads.externalizer._externalizer import Externalizer, Receipt
+    from durabletask_payloads.stores._base import PayloadStoreLike
 
     from ._calls import CallFuture, CallIterator, StreamContinuation, UnaryContinuation
     from ._messages import Completion, Kind

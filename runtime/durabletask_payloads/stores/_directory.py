@@ -14,7 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from durabletask_payloads._codec import check_size, checksum, decode, encode, longest_body, too_large
 from durabletask_payloads._errors import (
     PayloadAccessDeniedError,
     PayloadError,
@@ -23,8 +22,10 @@ from durabletask_payloads._errors import (
     PayloadStoreUnavailableError,
 )
 from durabletask_payloads._options import LargePayloadStorageOptions
-from durabletask_payloads._store import PayloadStore
-from durabletask_payloads._tokens import (
+
+from ._base import PayloadStore
+from ._codec import check_size, checksum, decode, encode, longest_body, too_large
+from ._tokens import (
     DEFAULT_CONTAINER,
     TOKEN_PREFIXES,
     PayloadToken,

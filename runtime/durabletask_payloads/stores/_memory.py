@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple
 
-from durabletask_payloads._codec import check_size, checksum, decode, encode
 from durabletask_payloads._errors import PayloadNotFoundError
 from durabletask_payloads._options import LargePayloadStorageOptions
-from durabletask_payloads._store import PayloadStore
-from durabletask_payloads._tokens import (
+
+from ._base import PayloadStore
+from ._codec import check_size, checksum, decode, encode
+from ._tokens import (
     DEFAULT_CONTAINER,
     TOKEN_PREFIXES,
     PayloadToken,

@@ -22,7 +22,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar, cast
 from urllib.parse import quote
 
-from durabletask_payloads._codec import GZIP_MAGIC, check_size, checksum, decode, encode, longest_body, too_large
 from durabletask_payloads._errors import (
     PayloadAccessDeniedError,
     PayloadError,
@@ -32,8 +31,11 @@ from durabletask_payloads._errors import (
     PayloadTokenError,
 )
 from durabletask_payloads._options import LargePayloadStorageOptions
-from durabletask_payloads._store import PayloadStore
-from durabletask_payloads._tokens import (
+
+from ._background_loop import BackgroundLoop
+from ._base import PayloadStore
+from ._codec import GZIP_MAGIC, check_size, checksum, decode, encode, longest_body, too_large
+from ._tokens import (
     DEFAULT_CONTAINER,
     TOKEN_PREFIXES,
     PayloadToken,
@@ -41,8 +43,6 @@ from durabletask_payloads._tokens import (
     new_name,
     normal_account_url,
 )
-
-from ._background_loop import BackgroundLoop
 
 try:
     from aiohttp import ClientRequest, ClientSession, DummyCookieJar, Payload

@@ -1,0 +1,1 @@
+"""Externalize and deexternalize messages: plan, transfer, commit."""

@@ -1,0 +1,44 @@
+"""A payload on its way out, in or back is in memory three times at the most, the message itself included."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.support.azurite import Azurite
+
+# The modules that are imported for the transfer, the parts of a body, and what the allocator keeps.
+_SLACK = 0.3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
+@pytest.mark.parametrize("form", ["sync", "async"])
+@pytest.mark.parametrize(
+    ("way", "store"),
+    # Not back with the store in memory: that holds what was uploaded, in the same memory.
+    [*itertools.product(["out", "in"], ["memory", "directory", "azure"]), ("back", "directory"), ("back", "azure")],
+)
+def test_three_copies_of_a_payload_at_the_most(
+    way: str, form: str, store: str, azurite: Azurite, tmp_path: Path
+) -> None:
+    place = {"memory": "", "directory": str(tmp_path), "azure": azurite.connection_string}[store]
+    # One malloc arena: with more, glibc holds on to what another thread has freed, which is no copy of ours.
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.externalizer.memory_probe", way, form, place],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "MALLOC_ARENA_MAX": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    copies = float(done.stdout)
+    assert 1 < copies < 3 + _SLACK

@@ -1,0 +1,178 @@
+"""The proofs that nothing has to move: they never say so of a message of which something has to."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+from durabletask.internal import orchestrator_service_pb2 as pb
+from google.protobuf.struct_pb2 import Value
+from google.protobuf.wrappers_pb2 import StringValue
+
+from durabletask_payloads import DeexternalizePlan, Externalizer, InMemoryPayloadStore, externalize_payloads
+from durabletask_payloads.externalizer._planning import size_unless_small
+from durabletask_payloads.externalizer._walkers import walkers_by_class
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from google.protobuf.message import Message
+
+V1 = f"blob:v1:durabletask-payloads:{'0123456789abcdef' * 2}"
+V2 = f"blob:v2:https://account.blob.core.windows.net/durabletask-payloads/{'0123456789abcdef' * 2}"
+
+
+def text(value: str) -> StringValue:
+    return StringValue(value=value)
+
+
+def events(values: Sequence[str]) -> list[pb.HistoryEvent]:
+    return [pb.HistoryEvent(taskCompleted=pb.TaskCompletedEvent(result=text(value))) for value in values]
+
+
+def tasks(values: Sequence[str]) -> list[pb.OrchestratorAction]:
+    return [pb.OrchestratorAction(scheduleTask=pb.ScheduleTaskAction(input=text(value))) for value in values]
+
+
+def plan(*prefixes: str) -> DeexternalizePlan:
+    return DeexternalizePlan(prefixes or ("blob:v1:", "blob:v2:"), lambda text: False)
+
+
+# ---- incoming ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("token", [V1, V2])
+@pytest.mark.parametrize("small", ["", "ok", "x" * 1_000, "x" * 5_000])
+@pytest.mark.parametrize("count", [1, 7, 8, 40])
+def test_no_token_is_overlooked_wherever_it_is(token: str, small: str, count: int) -> None:
+    with Externalizer(InMemoryPayloadStore()) as externalizer:
+        for place in range(count):
+            values = [small] * count
+            values[place] = token
+            for message in (
+                pb.OrchestratorRequest(pastEvents=events(values)),
+                pb.OrchestratorRequest(newEvents=events(values)),
+                pb.OrchestratorRequest(pastEvents=events(values[:place]), newEvents=events(values[place:])),
+                pb.WorkItem(orchestratorRequest=pb.OrchestratorRequest(pastEvents=events(values))),
+                pb.QueryInstancesResponse(
+                    orchestrationState=[pb.OrchestrationState(customStatus=text(value)) for value in values]
+                ),
+            ):
+                assert externalizer.has_tokens(message)
+
+
+def test_text_with_a_token_in_it_is_none() -> None:
+    with Externalizer(InMemoryPayloadStore()) as externalizer:
+        assert not externalizer.has_tokens(pb.OrchestratorRequest(pastEvents=events(["ok"] * 8 + [f" {V1}"])))
+
+
+def test_a_token_beside_many_small_parts_is_not_overlooked() -> None:
+    with Externalizer(InMemoryPayloadStore()) as externalizer:
+        batch = pb.EntityBatchRequest(
+            entityState=text(V1), operations=[pb.OperationRequest(input=text("ok")) for _ in range(40)]
+        )
+        assert externalizer.has_tokens(batch)
+        batch.entityState.value = "ok"
+        assert not externalizer.has_tokens(batch)
+
+
+@pytest.mark.parametrize(
+    ("values", "is_ruled_out"),
+    [
+        (["ok"] * 8, True),
+        (["ok"] * 7, False),  # a walk is as fast
+        (["x" * 5_000] * 8, False),  # a search is slower
+        (["x" * 1_100] * 4_000, False),  # and takes memory
+        (["ok"] * 7 + ["see blob:v9"], False),
+        (["x" * 5_000, *["ok"] * 40], True),  # the input of the orchestration, and then small events
+    ],
+)
+def test_when_one_search_decides(values: list[str], is_ruled_out: bool) -> None:
+    message = pb.OrchestratorRequest(pastEvents=events(values))
+    assert plan().rules_out(message, message.pastEvents, message.newEvents) is is_ruled_out
+    message = pb.OrchestratorRequest(pastEvents=events(["ok"]), newEvents=events(values))
+    assert plan().rules_out(message, message.pastEvents, message.newEvents) is is_ruled_out
+
+
+@pytest.mark.parametrize("prefixes", [("",), ("mine:", "yours:"), ("m:", "m-")])
+def test_prefixes_without_a_common_beginning_rule_nothing_out(prefixes: tuple[str, ...]) -> None:
+    message = pb.OrchestratorRequest(pastEvents=events(["ok"] * 8))
+    assert not plan(*prefixes).rules_out(message, message.pastEvents)
+
+
+# ---- outgoing ------------------------------------------------------------------------------------------------------
+
+THRESHOLD = 20_000
+BUDGET = 1_000_000
+
+
+@pytest.mark.parametrize("was_large", [False, True])
+@pytest.mark.parametrize(
+    ("message", "is_small"),
+    [
+        (pb.OrchestratorResponse(actions=tasks(["x" * 100])), True),
+        (pb.OrchestratorResponse(actions=tasks(["x" * 100] * 5_000)), True),
+        (pb.OrchestratorResponse(actions=tasks(["x" * 15_000] * 40)), True),
+        (pb.OrchestratorResponse(actions=tasks(["x" * 100] * 300 + ["x" * 20_001])), False),
+        (pb.OrchestratorResponse(actions=tasks(["x" * 15_000] * 40 + ["x" * 20_001])), False),
+        (pb.OrchestratorResponse(actions=tasks(["x" * 15_000] * 40), customStatus=text("x" * 20_001)), False),
+        (pb.OrchestratorResponse(actions=tasks(["x" * 15_000] * 70)), False),  # the budget
+        (pb.OrchestratorResponse(actions=tasks(["é" * 10_001] * 8)), False),
+        (pb.OrchestratorResponse(actions=tasks(["x"] * 8), completionToken="x" * 15_000), True),
+        (pb.OrchestratorResponse(actions=tasks(["x" * 10_000] * 8), completionToken="x" * 920_000), False),
+        (pb.EntityBatchResult(actions=[pb.OperationAction()] * 9, entityState=text("x" * 20_001)), False),
+        (pb.EntityBatchResult(results=[pb.OperationResult()] * 9, entityState=text("x" * 19_000)), True),
+        (pb.ActivityResponse(result=text("x" * 19_000)), True),
+        (pb.ActivityResponse(result=text("x" * 20_001)), False),
+        (pb.AbandonActivityTaskRequest(), True),
+    ],
+)
+def test_what_is_sure_to_be_small(message: Message, is_small: bool, was_large: bool) -> None:
+    walkers_by_class[type(message)].was_large = was_large
+    size = size_unless_small(message, THRESHOLD, BUDGET)
+    assert (size == 0) is is_small
+    if size > BUDGET:
+        assert size == message.ByteSize()  # not more than needed is to go for the budget
+
+
+def test_a_message_of_the_size_of_the_threshold_is_small() -> None:
+    message = pb.ActivityResponse(result=text("x" * 1_000))
+    assert size_unless_small(message, message.ByteSize(), None) == 0
+    assert size_unless_small(message, message.ByteSize() - 1, None) == message.ByteSize()
+
+
+def test_what_is_asked_first_depends_on_the_last_message_of_the_kind() -> None:
+    walkers = walkers_by_class[pb.OrchestratorResponse]
+    large, small = (pb.OrchestratorResponse(actions=tasks(["x" * size] * 8)) for size in (15_000, 100))
+    for message, was_large in ((large, True), (large, True), (small, False), (small, False), (large, True)):
+        assert size_unless_small(message, THRESHOLD, BUDGET) == 0
+        assert walkers.was_large is was_large
+
+
+def test_a_message_with_a_map_of_its_own_is_measured_as_a_whole() -> None:
+    message = pb.OrchestratorRequest(properties={"key": Value(string_value="x" * 30_000)})
+    assert size_unless_small(message, THRESHOLD, BUDGET) == message.ByteSize()
+
+
+def test_nothing_that_has_to_go_is_ever_taken_for_small() -> None:
+    dice = random.Random(7)
+    for _ in range(300):
+        sizes = [int(dice.paretovariate(0.7) * 40) % 40_000 for _ in range(dice.randrange(60))]
+        letter = dice.choice("xé☃")
+        message = pb.OrchestratorResponse(actions=tasks([letter * (size // len(letter.encode())) for size in sizes]))
+        largest = max((len(action.scheduleTask.input.value.encode()) for action in message.actions), default=0)
+        size = size_unless_small(message, THRESHOLD, BUDGET)
+        if largest > THRESHOLD or message.ByteSize() > BUDGET:
+            assert size >= message.ByteSize()
+
+
+def test_a_threshold_of_the_sdk_over_the_budget_is_taken_as_it_is() -> None:
+    store = InMemoryPayloadStore()
+    store.options.threshold_bytes = 5_000_000  # which only the SDK's options take
+    message = pb.ActivityResponse(result=text("x" * 4_500_000))
+    externalize_payloads(message, store)
+    assert len(store) == 0
+    message.result.value += "x" * 500_001
+    externalize_payloads(message, store)
+    assert len(store) == 1

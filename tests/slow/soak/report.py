@@ -1,0 +1,131 @@
+"""What came of a soak, and how it is printed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from tests.slow.soak.storage import CUT_BODY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.slow.soak.worker import Farewell
+
+
+class Deliveries(NamedTuple):
+    """Of the work items of one kind.
+
+    Attributes:
+        items: how many there were: an orchestration or an entity is one, however often it has work.
+        deliveries: how often one was handed to a worker.
+        given_back: how many of these the worker gave back.
+        lost: how many of these a worker had when it was killed.
+        most: the most deliveries of one item.
+    """
+
+    kind: str
+    items: int
+    deliveries: int
+    given_back: int
+    lost: int
+    most: int
+
+
+class Payloads(NamedTuple):
+    """What is in the container at the end, against what the backend still refers to, in blobs."""
+
+    stored: int
+    referenced: int
+    missing: int
+
+
+@dataclass
+class Report:
+    """See the module.
+
+    Attributes:
+        seconds: how long it took.
+        ended: how many orchestrations of each kind ended how.
+        stuck: the instances that did not end in time.
+        wrong: what is not as it must be, a line each.
+        left: what was not there before, here or in the last worker: threads, file descriptors, processes.
+        kills: how many work items the worker held each time that it was killed.
+        downtimes: of the storage, in seconds.
+        retries: how often a client was told to try again later, by call.
+        requests: that came to the storage; `asked` has them by method, `faults` those that went wrong, by how.
+        logged: the warnings and errors of all workers, by what they say.
+    """
+
+    seed: int
+    count: int
+    seconds: float = 0.0
+    ended: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
+    stuck: list[str] = field(default_factory=list[str])
+    wrong: list[str] = field(default_factory=list[str])
+    left: list[str] = field(default_factory=list[str])
+    kills: list[int] = field(default_factory=list[int])
+    downtimes: list[float] = field(default_factory=list[float])
+    retries: Counter[str] = field(default_factory=Counter[str])
+    requests: int = 0
+    asked: Counter[str] = field(default_factory=Counter[str])
+    faults: Counter[str] = field(default_factory=Counter[str])
+    deliveries: list[Deliveries] = field(default_factory=list[Deliveries])
+    payloads: Payloads = field(default_factory=lambda: Payloads(0, 0, 0))
+    logged: Counter[str] = field(default_factory=Counter[str])
+    farewell: Farewell | None = None
+
+    @property
+    def failed_requests(self) -> int:
+        """How many requests failed for certain."""
+        return self.faults.total() - self.faults[CUT_BODY]
+
+    def summary(self) -> str:
+        """All of it, for the terminal."""
+        lines = [
+            f"soak, seed {self.seed}: {self.count} orchestrations in {self.seconds:.0f} s: {self.ended.total()} ended, "
+            f"{len(self.stuck)} stuck, {len(self.wrong)} wrong; {len(self.left)} left behind"
+        ]
+        lines += [f"  {group:<26}  {what:<46}  {number:>7}" for group, what, number in self._rows()]
+        for title, found in (("STUCK", self.stuck), ("WRONG", self.wrong), ("LEFT BEHIND", self.left)):
+            if found:
+                lines += [title, *(f"  {line}" for line in found)]
+        return "\n".join(lines)
+
+    def _rows(self) -> Iterator[tuple[str, str, object]]:
+        for (kind, how), number in sorted(self.ended.items()):
+            yield kind, how, number
+        for held in self.kills:
+            yield "worker killed (SIGKILL)", "work items that it held", held
+        for seconds in self.downtimes:
+            yield "storage stopped (SIGTERM)", "seconds until it was back", f"{seconds:.1f}"
+        yield "requests to the storage", "all", self.requests
+        for method, number in sorted(self.asked.items()):
+            yield "requests to the storage", method, number
+        yield "requests to the storage", "while it was down", self.requests - self.asked.total()
+        yield "requests to the storage", "failed by us", self.failed_requests
+        yield (
+            "requests to the storage",
+            "failed by us, in %",
+            f"{100 * self.failed_requests / max(1, self.requests):.1f}",
+        )
+        for how, number in sorted(self.faults.items()):
+            yield "failed by us", how, number
+        yield "blobs at the end", "stored", self.payloads.stored
+        yield "blobs at the end", "referred to by the backend", self.payloads.referenced
+        yield "blobs at the end", "referred to, but not there", self.payloads.missing
+        for work in self.deliveries:
+            yield f"work items: {work.kind}", "different ones", work.items
+            yield f"work items: {work.kind}", "deliveries", work.deliveries
+            yield f"work items: {work.kind}", "deliveries that were given back", work.given_back
+            yield f"work items: {work.kind}", "deliveries that a killed worker held", work.lost
+            yield f"work items: {work.kind}", "the most deliveries of one", work.most
+        for call, number in sorted(self.retries.items()):
+            yield "client, told to try again", call, number
+        for message, number in sorted(self.logged.items()):
+            yield "logged by the workers", message, number
+        if self.farewell is not None:
+            yield "the last worker", "uploads", self.farewell.uploads
+            yield "the last worker", "downloads", self.farewell.downloads
+            yield "the last worker", "hits of the cache", self.farewell.cache_hits

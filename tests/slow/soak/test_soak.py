@@ -1,0 +1,27 @@
+"""The soak, as part of the suite: about half a minute. By itself, with other seeds: `python -m tests.slow.soak`."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from tests.slow.soak.run import KILLS, RESTARTS, soak
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a process holds is read from /proc")
+@pytest.mark.timeout(240)
+def test_everything_ends_and_nothing_is_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    report = soak(seed=1)
+    with capsys.disabled():
+        print(f"\n{report.summary()}")
+    assert not report.stuck
+    assert not report.wrong
+    assert not report.left
+    assert report.ended.total() == report.count
+    # It was a soak: everything happened, and in the middle of something.
+    assert len(report.downtimes) == len(RESTARTS)
+    assert len(report.kills) == len(KILLS)
+    assert min(report.kills) > 0
+    assert 0.15 < report.failed_requests / report.requests < 0.25
+    assert sum(work.given_back for work in report.deliveries) > 0
+    assert sum(work.lost for work in report.deliveries) > 0
