@@ -16,14 +16,23 @@ from ._errors import (
 )
 from ._options import LargePayloadStorageOptions
 from ._version import __version__
-from .externalizer._externalizer import ExternalizedPayload, Externalizer, PayloadStats, Receipt, Transfer
-from .externalizer._functions import (
+from .externalizer import (
+    DeexternalizePlan,
+    ExternalizedPayload,
+    ExternalizePlan,
+    Externalizer,
+    OverBudget,
+    PayloadStats,
+    PlannedDownload,
+    PlannedUpload,
+    Receipt,
+    Transfer,
+    UploadPlan,
     deexternalize_payloads,
     deexternalize_payloads_async,
     externalize_payloads,
     externalize_payloads_async,
 )
-from .externalizer._plan import DeexternalizePlan, ExternalizePlan, PlannedDownload, PlannedUpload
 from .stores import DirectoryPayloadStore, InMemoryPayloadStore
 from .stores._base import PayloadStore, PayloadStoreLike
 
@@ -35,6 +44,7 @@ __all__ = [
     "Externalizer",
     "InMemoryPayloadStore",
     "LargePayloadStorageOptions",
+    "OverBudget",
     "PayloadAccessDeniedError",
     "PayloadError",
     "PayloadIntegrityError",
@@ -50,6 +60,7 @@ __all__ = [
     "Receipt",
     "SchemaMismatchError",
     "Transfer",
+    "UploadPlan",
     "__version__",
     "deexternalize_payloads",
     "deexternalize_payloads_async",

@@ -1,12 +1,12 @@
-"""The cache: bounded by bytes, one download for all who ask at once, in threads and in tasks."""
+"""The cache: bounded by bytes, one download for all threads that ask at once."""
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from tests.support.backend import wait_until
 
 from durabletask_payloads.externalizer._cache import PayloadCache
 
@@ -46,7 +46,7 @@ def test_discard_forgets() -> None:
     assert cache.find("a") is None
 
 
-def test_threads_and_tasks_that_ask_at_once_share_one_download() -> None:
+def test_threads_that_ask_at_once_share_one_download() -> None:
     cache = PayloadCache(1_000)
     started, go_on = threading.Event(), threading.Event()
     downloads: list[str] = []
@@ -57,20 +57,12 @@ def test_threads_and_tasks_that_ask_at_once_share_one_download() -> None:
         assert go_on.wait(10)
         return b"payload"
 
-    async def download_async(token: str) -> bytes:
-        raise AssertionError(f"{token} is being downloaded already")
-
-    async def ask_in_tasks() -> list[bytes]:
-        asked = [asyncio.ensure_future(cache.get_async("t", download_async)) for _ in range(5)]
-        await asyncio.sleep(0)  # each task has run up to where it waits
-        go_on.set()
-        return await asyncio.gather(*asked)
-
     with ThreadPoolExecutor(6) as pool:
         first = pool.submit(cache.get, "t", download)
         assert started.wait(10)
         others = [pool.submit(cache.get, "t", download) for _ in range(5)]
-        assert asyncio.run(ask_in_tasks()) == [b"payload"] * 5
+        wait_until(lambda: cache.counts.hits == 5, what="the others wait")
+        go_on.set()
         assert [future.result() for future in [first, *others]] == [b"payload"] * 6
     assert downloads == ["t"]
 
@@ -86,50 +78,21 @@ def test_an_error_is_shared_and_the_next_one_tries_again() -> None:
     assert cache.get("t", lambda _: b"there") == b"there"
 
 
-def test_who_waits_takes_over_from_a_cancelled_download() -> None:
+def test_a_waiting_caller_takes_over_from_an_interrupted_download() -> None:
+    """Ctrl-C in one thread says nothing about the payload."""
     cache = PayloadCache(1_000)
+    started, interrupt = threading.Event(), threading.Event()
 
-    async def run() -> tuple[bytes, bytes]:
-        started = asyncio.Event()
+    def interrupted(token: str) -> bytes:
+        started.set()
+        assert interrupt.wait(10)
+        raise KeyboardInterrupt
 
-        async def never(_: str) -> bytes:
-            started.set()
-            await asyncio.Event().wait()
-            raise AssertionError
-
-        async def serves(_: str) -> bytes:
-            return b"payload"
-
-        first = asyncio.ensure_future(cache.get_async("t", never))
-        await started.wait()
-        second = asyncio.ensure_future(cache.get_async("t", serves))
-        in_thread = asyncio.ensure_future(asyncio.to_thread(cache.get, "t", lambda _: b"payload"))
-        await asyncio.sleep(0)
-        first.cancel()
-        return await second, await in_thread
-
-    assert asyncio.run(run()) == (b"payload", b"payload")
-
-
-def test_cancelling_one_who_waits_does_not_cancel_the_download() -> None:
-    cache = PayloadCache(1_000)
-
-    async def run() -> bytes:
-        started, go_on = asyncio.Event(), asyncio.Event()
-
-        async def download(_: str) -> bytes:
-            started.set()
-            await go_on.wait()
-            return b"payload"
-
-        first = asyncio.ensure_future(cache.get_async("t", download))
-        await started.wait()
-        second = asyncio.ensure_future(cache.get_async("t", download))
-        await asyncio.sleep(0)
-        second.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await second
-        go_on.set()
-        return await first
-
-    assert asyncio.run(run()) == b"payload"
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(cache.get, "t", interrupted)
+        assert started.wait(10)
+        second = pool.submit(cache.get, "t", lambda _: b"payload")
+        wait_until(lambda: cache.counts.hits == 1, what="the second one waits")
+        interrupt.set()
+        assert isinstance(first.exception(), KeyboardInterrupt)
+        assert second.result() == b"payload"

@@ -1,4 +1,4 @@
-"""The proofs that nothing has to move: they never say so of a message of which something has to."""
+"""Plans: what rules a message out never does so if something in it has to move, and one walk plans the rest."""
 
 from __future__ import annotations
 
@@ -10,12 +10,20 @@ from durabletask.internal import orchestrator_service_pb2 as pb
 from google.protobuf.struct_pb2 import Value
 from google.protobuf.wrappers_pb2 import StringValue
 
-from durabletask_payloads import DeexternalizePlan, Externalizer, InMemoryPayloadStore, externalize_payloads
-from durabletask_payloads.externalizer._planning import size_unless_small
-from durabletask_payloads.externalizer._walkers import walkers_by_class
+from durabletask_payloads import (
+    DeexternalizePlan,
+    ExternalizePlan,
+    Externalizer,
+    InMemoryPayloadStore,
+    LargePayloadStorageOptions,
+    PayloadTooLargeError,
+    UploadPlan,
+    externalize_payloads,
+)
+from durabletask_payloads.externalizer._sizing import Sizing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from google.protobuf.message import Message
 
@@ -129,41 +137,45 @@ BUDGET = 1_000_000
     ],
 )
 def test_what_is_sure_to_be_small(message: Message, is_small: bool, was_large: bool) -> None:
-    walkers_by_class[type(message)].was_large = was_large
-    size = size_unless_small(message, THRESHOLD, BUDGET)
-    assert (size == 0) is is_small
-    if size > BUDGET:
+    sizing = Sizing()
+    if was_large:
+        sizing.large.add(type(message))
+    size = sizing.size_unless_small(message, THRESHOLD, BUDGET)
+    assert (size is None) is is_small
+    if size is not None and size > BUDGET:
         assert size == message.ByteSize()  # not more than needed is to go for the budget
 
 
 def test_a_message_of_the_size_of_the_threshold_is_small() -> None:
     message = pb.ActivityResponse(result=text("x" * 1_000))
-    assert size_unless_small(message, message.ByteSize(), None) == 0
-    assert size_unless_small(message, message.ByteSize() - 1, None) == message.ByteSize()
+    assert Sizing().size_unless_small(message, message.ByteSize(), None) is None
+    assert Sizing().size_unless_small(message, message.ByteSize() - 1, None) == message.ByteSize()
 
 
 def test_what_is_asked_first_depends_on_the_last_message_of_the_kind() -> None:
-    walkers = walkers_by_class[pb.OrchestratorResponse]
+    sizing = Sizing()
     large, small = (pb.OrchestratorResponse(actions=tasks(["x" * size] * 8)) for size in (15_000, 100))
     for message, was_large in ((large, True), (large, True), (small, False), (small, False), (large, True)):
-        assert size_unless_small(message, THRESHOLD, BUDGET) == 0
-        assert walkers.was_large is was_large
+        assert sizing.size_unless_small(message, THRESHOLD, BUDGET) is None
+        assert (pb.OrchestratorResponse in sizing.large) is was_large
 
 
 def test_a_message_with_a_map_of_its_own_is_measured_as_a_whole() -> None:
     message = pb.OrchestratorRequest(properties={"key": Value(string_value="x" * 30_000)})
-    assert size_unless_small(message, THRESHOLD, BUDGET) == message.ByteSize()
+    assert Sizing().size_unless_small(message, THRESHOLD, BUDGET) == message.ByteSize()
 
 
 def test_nothing_that_has_to_go_is_ever_taken_for_small() -> None:
     dice = random.Random(7)
+    sizing = Sizing()
     for _ in range(300):
         sizes = [int(dice.paretovariate(0.7) * 40) % 40_000 for _ in range(dice.randrange(60))]
         letter = dice.choice("xé☃")
         message = pb.OrchestratorResponse(actions=tasks([letter * (size // len(letter.encode())) for size in sizes]))
         largest = max((len(action.scheduleTask.input.value.encode()) for action in message.actions), default=0)
-        size = size_unless_small(message, THRESHOLD, BUDGET)
+        size = sizing.size_unless_small(message, THRESHOLD, BUDGET)
         if largest > THRESHOLD or message.ByteSize() > BUDGET:
+            assert size is not None
             assert size >= message.ByteSize()
 
 
@@ -176,3 +188,80 @@ def test_a_threshold_of_the_sdk_over_the_budget_is_taken_as_it_is() -> None:
     message.result.value += "x" * 500_001
     externalize_payloads(message, store)
     assert len(store) == 1
+
+
+# ---- plans ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def walks(monkeypatch: pytest.MonkeyPatch) -> list[ExternalizePlan]:
+    """The plans that were walked with, one a walk."""
+    walked: list[ExternalizePlan] = []
+
+    class CountedPlan(ExternalizePlan):
+        def __init__(
+            self, threshold_bytes: int, max_payload_bytes: int, is_token: Callable[[str], bool], **rest: bool
+        ) -> None:
+            super().__init__(threshold_bytes, max_payload_bytes, is_token, **rest)
+            walked.append(self)
+
+    monkeypatch.setattr("durabletask_payloads.externalizer._planning.ExternalizePlan", CountedPlan)
+    return walked
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([300_000, 100], 1),  # over the threshold
+        ([200_000] * 40, 1),  # over the budget
+        ([300_000] + [200_000] * 40, 1),  # both
+        ([100] * 40, 0),
+    ],
+)
+def test_a_message_is_walked_once(sizes: list[int], expected: int, walks: list[ExternalizePlan]) -> None:
+    message = pb.OrchestratorResponse(actions=tasks(["x" * size for size in sizes]))
+    with Externalizer(InMemoryPayloadStore()) as externalizer:
+        externalizer.externalize(message)
+    assert len(walks) == expected
+    assert message.ByteSize() <= 3_900_000
+
+
+def test_a_plan_tells_what_goes_and_whether_the_rest_fits() -> None:
+    with Externalizer(InMemoryPayloadStore()) as externalizer:
+        assert externalizer.plan(pb.ActivityResponse(result=text("x"))) == UploadPlan()
+        message = pb.OrchestratorResponse(actions=tasks(["x" * 300_000, "y"]))
+        before = message.SerializeToString()
+        plan = externalizer.plan(message)
+        assert [(upload.path, len(upload.data)) for upload in plan.uploads] == [("ScheduleTaskAction.input", 300_000)]
+        assert plan.over_budget is None
+        assert plan.fits
+        plan = externalizer.plan(pb.OrchestratorResponse(actions=tasks(["x" * 200_000] * 40)))
+        assert plan.over_budget is not None
+        assert plan.over_budget.size > 8_000_000
+        assert plan.over_budget.smallest < 40 * 600
+        assert plan.fits
+        plan = externalizer.plan(pb.OrchestratorResponse(completionToken="x" * 4_000_000))
+        assert not plan.fits
+        plan = externalizer.plan(pb.ActivityResponse(result=text("x" * 11_000_000)))
+        assert isinstance(plan.error, PayloadTooLargeError)
+        assert "ActivityResponse.result has 11000000 bytes" in str(plan.error)
+        with pytest.raises(PayloadTooLargeError):
+            externalizer.carry_out(plan)
+        assert message.SerializeToString() == before
+
+
+def test_the_smallest_size_leaves_in_what_cannot_be_stored() -> None:
+    options = LargePayloadStorageOptions(threshold_bytes=1_000, max_stored_payload_bytes=50_000)
+    with Externalizer(InMemoryPayloadStore(options), message_budget_bytes=20_000) as externalizer:
+        message = pb.ActivityResponse(
+            result=text("r" * 900),
+            failureDetails=pb.TaskFailureDetails(errorMessage="m" * 30_000, stackTrace=text("t" * 40_000)),
+        )
+        plan = externalizer.plan(message)
+        assert plan.over_budget is not None
+        assert 30_000 < plan.over_budget.smallest < 32_000
+        message.failureDetails.stackTrace.value = "t" * 50_001  # over the maximum
+        plan = externalizer.plan(message)
+        assert plan.error is None
+        assert plan.over_budget is not None
+        assert plan.over_budget.smallest > 80_000

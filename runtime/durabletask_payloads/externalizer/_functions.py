@@ -1,27 +1,35 @@
 """The four functions of `durabletask.payload.helpers`, with the same names and signatures: a drop-in.
 
-Each call stands alone: it keeps no cache and leaves no thread. Who moves more than one message keeps an
-`Externalizer` instead.
+Each call stands alone: it keeps no cache and leaves no thread. To move more than one message, keep an `Externalizer`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Final
 
 from ._externalizer import Externalizer
-from ._planning import MESSAGE_BUDGET_BYTES, plan_downloads, prefixes_of, size_unless_small
+from ._planning import MESSAGE_BUDGET_BYTES, plan_downloads, plan_uploads, prefixes_of
+from ._sizing import Sizing
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from google.protobuf.message import Message
 
     from durabletask_payloads.stores._base import PayloadStoreLike
 
+    from ._planning import UploadPlan
+
+_SIZING: Final = Sizing()
+
 
 def externalize_payloads(message: Message, store: PayloadStoreLike, *, instance_id: str | None = None) -> None:
     """Store the large payloads of `message` and put their tokens in their place: see `Externalizer.externalize`."""
-    if size_unless_small(message, store.options.threshold_bytes, MESSAGE_BUDGET_BYTES):
+    plan = _plan(message, store)
+    if plan is not None:
         with _externalizer(store) as externalizer:
-            externalizer.externalize(message, instance_id=instance_id)
+            externalizer.carry_out(plan, instance_id=instance_id)
 
 
 def deexternalize_payloads(message: Message, store: PayloadStoreLike) -> None:
@@ -34,20 +42,40 @@ def deexternalize_payloads(message: Message, store: PayloadStoreLike) -> None:
 async def externalize_payloads_async(
     message: Message, store: PayloadStoreLike, *, instance_id: str | None = None
 ) -> None:
-    """`externalize_payloads` without blocking the event loop."""
-    if size_unless_small(message, store.options.threshold_bytes, MESSAGE_BUDGET_BYTES):
-        with _externalizer(store) as externalizer:  # makes no thread in its asynchronous form
-            await externalizer.externalize_async(message, instance_id=instance_id)
+    """Do the same as `externalize_payloads` without blocking the event loop."""
+    plan = _plan(message, store)
+    if plan is not None:
+        await _alone(store, lambda externalizer: externalizer.carry_out_async(plan, instance_id=instance_id))
 
 
 async def deexternalize_payloads_async(message: Message, store: PayloadStoreLike) -> None:
-    """`deexternalize_payloads` without blocking the event loop."""
+    """Do the same as `deexternalize_payloads` without blocking the event loop."""
     if plan_downloads(message, prefixes_of(store), store.is_known_token):
-        with _externalizer(store) as externalizer:
-            await externalizer.deexternalize_async(message)
+        await _alone(store, lambda externalizer: externalizer.deexternalize_async(message))
+
+
+async def _alone(store: PayloadStoreLike, call: Callable[[Externalizer], Awaitable[object]]) -> None:
+    externalizer = _externalizer(store)
+    is_cancelled = False
+    try:
+        await call(externalizer)
+    except asyncio.CancelledError:
+        is_cancelled = True  # uploads under way are deleted in the background
+        raise
+    finally:
+        externalizer.close(wait=not is_cancelled)
+
+
+def _plan(message: Message, store: PayloadStoreLike) -> UploadPlan | None:
+    budget = _budget(store)
+    size = _SIZING.size_unless_small(message, store.options.threshold_bytes, budget)
+    return None if size is None else plan_uploads(message, store, size, budget)
+
+
+def _budget(store: PayloadStoreLike) -> int:
+    # The SDK's options accept any threshold; one over the budget says that messages may be as large.
+    return max(MESSAGE_BUDGET_BYTES, store.options.threshold_bytes)
 
 
 def _externalizer(store: PayloadStoreLike) -> Externalizer:
-    # The options of the SDK take any threshold, and one over the budget says that messages may be as large.
-    budget = max(MESSAGE_BUDGET_BYTES, store.options.threshold_bytes)
-    return Externalizer(store, cache_bytes=0, message_budget_bytes=budget)
+    return Externalizer(store, cache_bytes=0, message_budget_bytes=_budget(store))

@@ -1,12 +1,12 @@
-"""What a walker writes down: the payloads to move, before any is moved.
+"""The plans that walkers fill: the contract between the generated code and the runtime.
 
-A generated walker gets a message and a plan. It calls `upload` or `download` for each field that may have to
-move and does no I/O itself, so one walk serves the synchronous and the asynchronous transfer, and nothing has
-changed yet when the walk or a transfer fails.
+A generated walker gets a message and a plan. It calls `upload` or `download` for each field that may have to move, and
+does no I/O. So nothing has changed yet when the walk or a transfer fails.
 """
 
 from __future__ import annotations
 
+import sys
 from functools import lru_cache
 from os.path import commonprefix
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,20 +19,17 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
     from google.protobuf.wrappers_pb2 import StringValue
 
-# Longer than any Python string: a gate that nothing passes.
-_NOTHING = 1 << 62
-
 # One search through the bytes of a message is several times faster than a walk where there are at least so many parts,
-# of up to this mean size and of up to this in all, in bytes. Above that it is slower: it copies and reads everything.
+# up to this mean size and this total size, in bytes. Above that it is slower: it copies and reads everything.
 _MANY = 8
 _SMALL = 1_200
 _SMALL_IN_ALL = 4_000_000
-# What is shorter stands in most texts, and finding it would not save the walk.
+# Shorter marks stand in most texts, so that finding one would not save the walk.
 _SHORTEST_MARK = 4
 
 
 class PlannedUpload(NamedTuple):
-    """A payload to be stored: the field that holds it, where that is, and its UTF-8 bytes."""
+    """A payload to upload: the field that holds it, the path of that field, and its UTF-8 bytes."""
 
     field: StringValue
     path: str
@@ -40,7 +37,7 @@ class PlannedUpload(NamedTuple):
 
 
 class PlannedDownload(NamedTuple):
-    """A token to be resolved: the field that holds it, where that is, and the token."""
+    """A token to download: the field that holds it, the path of that field, and the token."""
 
     field: StringValue
     path: str
@@ -52,12 +49,17 @@ class ExternalizePlan:
 
     Not thread-safe: a plan belongs to one walk.
 
+    Args:
+        threshold_bytes: payloads of up to this size stay in the message, in bytes.
+        max_payload_bytes: the largest payload allowed, in bytes.
+        is_token: tells whether a text is a token already.
+        include_diagnostics: collect diagnostic fields (stack traces) too.
+
     Attributes:
-        payload_gate: the number of characters up to which the text of a payload field can not be large, so
-            that a walker need not call `upload`: a character takes four bytes of UTF-8 at the most.
-        diagnostic_gate: the same for a diagnostic field (a stack trace): these stay inline unless the
-            message as a whole is too large.
-        uploads: what was collected, in the order of the walk.
+        payload_gate: up to this number of characters the text of a payload field cannot be over the threshold, so
+            that a walker need not call `upload`: a character takes at most four bytes of UTF-8.
+        diagnostic_gate: the same for a diagnostic field: no text passes it without `include_diagnostics`.
+        uploads: the payloads collected, in the order of the walk.
     """
 
     __slots__ = ("_is_token", "_maximum", "_threshold", "diagnostic_gate", "payload_gate", "uploads")
@@ -71,33 +73,29 @@ class ExternalizePlan:
         include_diagnostics: bool = False,
     ) -> None:
         self.payload_gate = threshold_bytes // 4
-        self.diagnostic_gate = self.payload_gate if include_diagnostics else _NOTHING
+        self.diagnostic_gate = self.payload_gate if include_diagnostics else sys.maxsize  # no text is longer
         self.uploads: list[PlannedUpload] = []
         self._threshold = threshold_bytes
         self._maximum = max_payload_bytes
         self._is_token = is_token
 
     def upload(self, field: StringValue, path: str) -> None:
-        """Note `field` for upload if it is larger than the threshold and not yet a token.
+        """Collect `field` if it is larger than the threshold and not a token.
 
         Args:
             field: the wrapper that holds the text.
-            path: where it is, as `Message.field`.
+            path: the path of the field, as `Message.field`.
 
         Raises:
-            PayloadTooLargeError: it is over `max_stored_payload_bytes`.
+            PayloadTooLargeError: the payload is over `max_payload_bytes`.
         """
         text = field.value
-        if len(text) <= self._threshold and text.isascii():  # then it has as many bytes, which need not be made
+        if len(text) <= self._threshold and text.isascii():  # as many bytes as characters: no need to encode it
             return
         data = text.encode()
         if len(data) <= self._threshold or self._is_token(text):
             return
-        if len(data) > self._maximum:
-            raise PayloadTooLargeError(
-                f"{path} has {len(data)} bytes, more than max_stored_payload_bytes allows ({self._maximum}): "
-                "raise the setting on the client and on every worker, or send less"
-            )
+        check_maximum(path, len(data), self._maximum)
         self.uploads.append(PlannedUpload(field, path, data))
 
 
@@ -107,8 +105,8 @@ class DeexternalizePlan:
     Not thread-safe: a plan belongs to one walk.
 
     Attributes:
-        prefixes: how the text of a field must begin for a walker to call `download`.
-        downloads: what was collected, in the order of the walk.
+        prefixes: a walker calls `download` for texts that begin with one of these.
+        downloads: the tokens collected, in the order of the walk.
     """
 
     __slots__ = ("_is_token", "downloads", "prefixes")
@@ -119,11 +117,11 @@ class DeexternalizePlan:
         self._is_token = is_token
 
     def rules_out(self, message: Message, *repeated: Sequence[Message]) -> bool:
-        """Whether it is sure, without a walk, that there is no token in `message`.
+        """Return True if certainly, without a walk, there is no token in `message`.
 
         Args:
-            message: the message to be walked next.
-            repeated: those of its fields that can hold very many tokens.
+            message: the message to walk next.
+            repeated: its fields that can hold very many tokens.
         """
         for parts in repeated:
             count = len(parts)
@@ -135,25 +133,34 @@ class DeexternalizePlan:
         return False
 
     def download(self, field: StringValue, path: str) -> None:
-        """Note `field` for download if its whole text is a token.
+        """Collect `field` if its whole text is a token.
 
         Args:
             field: the wrapper that holds the text.
-            path: where it is, as `Message.field`.
+            path: the path of the field, as `Message.field`.
         """
         token = field.value
         if self._is_token(token):
             self.downloads.append(PlannedDownload(field, path, token))
 
 
+def check_maximum(path: str, size: int, maximum: int) -> None:
+    """Raise PayloadTooLargeError if a payload of `size` bytes is over `maximum`."""
+    if size > maximum:
+        raise PayloadTooLargeError(
+            f"{path} has {size} bytes, more than max_stored_payload_bytes allows ({maximum}): "
+            "raise the setting on the client and on every worker, or send less"
+        )
+
+
 def mean_bytes(parts: Sequence[Message]) -> int:
-    """About the mean size of `parts`, in bytes: of three in their midst, since first ones often are of another kind."""
+    """Estimate the mean size of `parts`, in bytes, from three of the middle: the first ones are often different."""
     step = len(parts) // 4
     return (parts[step].ByteSize() + parts[2 * step].ByteSize() + parts[3 * step].ByteSize()) // 3
 
 
 @lru_cache(maxsize=64)
 def _mark(prefixes: tuple[str, ...]) -> bytes:
-    """The text that is in every token, None worth a search if it is empty."""
+    """Return a text that is in every token; empty if there is none worth a search."""
     mark = commonprefix(prefixes).encode()  # noqa: RUF071 - they are no paths
     return mark if len(mark) >= _SHORTEST_MARK else b""

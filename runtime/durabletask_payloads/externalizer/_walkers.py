@@ -1,4 +1,4 @@
-"""Which walkers a message has, and whether they know every field of its class."""
+"""Finds the generated walkers of a message class, and checks that they know all of its fields."""
 
 from __future__ import annotations
 
@@ -7,74 +7,85 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, cast
 
+from google.protobuf.message import Message
+
 import durabletask_payloads_walkers as walkers
 from durabletask_payloads._errors import SchemaMismatchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from typing import TypeGuard
 
     from google._upb._message import Descriptor as UpbDescriptor
     from google.protobuf.descriptor import Descriptor
-    from google.protobuf.message import Message
 
     from ._plan import DeexternalizePlan, ExternalizePlan
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("durabletask_payloads.schema")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class MessageWalkers:
     """The walkers of one message class; None where it bears no payload in that direction.
 
     Attributes:
-        parts: what can be very many in it: its repeated field with payloads, the longest if it has several.
-        was_large: whether the last one that was measured as a whole was over the threshold of who asked: the next
-            one is probably like it, which tells what is the fastest to ask first. Nothing else hangs on it.
+        parts: gets the repeated field with payloads that may hold very many items, the longest if there are several.
+        unknown_fields: StringValue fields of its file that the walkers do not know.
     """
 
     externalize: Callable[[Message, ExternalizePlan], None] | None
     deexternalize: Callable[[Message, DeexternalizePlan], None] | None
     parts: Callable[[Message], Sequence[Message]] | None
     unknown_fields: tuple[str, ...]
-    was_large: bool = False
 
 
 _unknown_by_file: dict[object, tuple[str, ...]] = {}
 
 
-class _WalkersByClass(dict["type[Message]", MessageWalkers]):
-    """Found by the full name of the message type, and kept by its class."""
+class _WalkersByClass(dict[type, "MessageWalkers | None"]):
+    """Looked up by the full name of the message type, kept by its class. None for classes of other schemas."""
 
-    def __missing__(self, message_class: type[Message]) -> MessageWalkers:
-        found = self[message_class] = _find(message_class)
+    def __missing__(self, message_class: type) -> MessageWalkers | None:
+        if not issubclass(message_class, Message):
+            return None
+        known = message_class.DESCRIPTOR.full_name in walkers.MESSAGES
+        found = self[message_class] = _find(message_class) if known else None
         return found
 
 
-walkers_by_class: Final = _WalkersByClass()
-"""The walkers for each message class; TypeError, as `walkers_of`, for one that is not of the schema."""
+_by_class: Final = _WalkersByClass()
 
 
-def walkers_of(message: Message, *, strict: bool = False) -> MessageWalkers:
-    """The walkers for `message`.
+def is_known(message: object) -> TypeGuard[Message]:
+    """Return whether `message` is of the schema: not so google.protobuf.Empty, or what a newer SDK may add."""
+    return _by_class[type(message)] is not None
+
+
+def walkers_of(message_class: type[Message]) -> MessageWalkers:
+    """Return the walkers of `message_class`.
 
     Raises:
-        TypeError: `message` is of no type in the schema that the walkers were generated from.
-        SchemaMismatchError: `strict`, and its schema has StringValue fields that the walkers do not know.
+        TypeError: it is not in the schema that the walkers were generated from.
     """
-    found = walkers_by_class[type(message)]
-    if strict and found.unknown_fields:
-        raise SchemaMismatchError(_mismatch(found.unknown_fields))
+    found = _by_class[message_class]
+    if found is None:
+        descriptor = message_class.DESCRIPTOR
+        raise TypeError(
+            f"{descriptor.full_name} ({descriptor.file.name}) is not a message of {walkers.SOURCE}, which the walkers "
+            "were generated from: after an upgrade of the protos run `make protos generate`"
+        )
     return found
 
 
+def check_schema(message: Message) -> None:
+    """Raise SchemaMismatchError if the schema of `message` has StringValue fields that the walkers do not know."""
+    unknown = walkers_of(type(message)).unknown_fields
+    if unknown:
+        raise SchemaMismatchError(_mismatch(unknown))
+
+
 def _find(message_class: type[Message]) -> MessageWalkers:
-    name = message_class.DESCRIPTOR.full_name
-    file = message_class.DESCRIPTOR.file
-    if name not in walkers.MESSAGES:
-        raise TypeError(
-            f"{name} ({file.name}) is not a message of {walkers.SOURCE}, which the walkers were "
-            "generated from: after an upgrade of the protos run `make protos generate`"
-        )
+    name, file = message_class.DESCRIPTOR.full_name, message_class.DESCRIPTOR.file
     unknown = _unknown_by_file.get(file)
     if unknown is None:
         unknown = _unknown_by_file[file] = tuple(_unknown_fields(message_class))
@@ -101,7 +112,7 @@ def _longest(fields: Sequence[str]) -> Callable[[Message], Sequence[Message]] | 
 
 
 def _unknown_fields(message_class: type[Message]) -> Iterator[str]:
-    """The StringValue fields of the file that `message_class` is from, less those that the walkers know."""
+    """Yield the StringValue fields of the file of `message_class` that the walkers do not know."""
     pending: list[Descriptor | UpbDescriptor] = list(message_class.DESCRIPTOR.file.message_types_by_name.values())
     while pending:
         descriptor = pending.pop(0)
@@ -117,6 +128,6 @@ def _unknown_fields(message_class: type[Message]) -> Iterator[str]:
 def _mismatch(fields: Sequence[str]) -> str:
     return (
         f"the walkers were generated from {walkers.SOURCE} and do not know {', '.join(fields)}: large text there is "
-        "neither externalized nor resolved. Upgrade durabletask-payloads, or in its repository classify the field in "
-        "protos/payload_fields.toml and run `make protos generate`"
+        "neither externalized nor deexternalized. Upgrade durabletask-payloads, or in its repository classify the "
+        "field in protos/payload_fields.toml and run `make protos generate`"
     )

@@ -1,0 +1,149 @@
+"""Receipts and figures: what an Externalizer did to one message, and what it has done in all."""
+
+from __future__ import annotations
+
+import asyncio
+from threading import Lock
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ._cache import CacheCounts
+    from ._plan import PlannedUpload
+
+
+class Transfer(NamedTuple):
+    """One payload that was moved, as `on_transfer` gets it.
+
+    Attributes:
+        direction: "upload", "download", or "cached": a download that the cache made unnecessary.
+        path: the field, as `Message.field`; the first of them where several hold the same payload.
+        token: the token of the payload.
+        raw_bytes: the size of the payload before compression, in bytes.
+        seconds: how long the transfer took.
+    """
+
+    direction: Literal["upload", "download", "cached"]
+    path: str
+    token: str
+    raw_bytes: int
+    seconds: float
+
+
+class PayloadStats(NamedTuple):
+    """What an `Externalizer` has done since it was made: counts, and bytes before compression."""
+
+    uploads: int
+    uploaded_bytes: int
+    downloads: int
+    downloaded_bytes: int
+    deletions: int
+    failures: int
+    cache_hits: int
+    cache_misses: int
+    cache_evictions: int
+    cached_payloads: int
+    cached_bytes: int
+
+
+class Counters:
+    """The counts behind `PayloadStats`. Safe for any number of threads."""
+
+    def __init__(self, on_transfer: Callable[[Transfer], None] | None) -> None:
+        self._on_transfer = on_transfer
+        self._lock = Lock()
+        self._counts = {"upload": 0, "download": 0, "cached": 0}
+        self._bytes = dict(self._counts)
+        self._deletions = self._failures = 0
+
+    def moved(self, transfer: Transfer) -> None:
+        """Count `transfer`, and tell `on_transfer`."""
+        with self._lock:
+            self._counts[transfer.direction] += 1
+            self._bytes[transfer.direction] += transfer.raw_bytes
+        if self._on_transfer is not None:
+            self._on_transfer(transfer)
+
+    def failed(self) -> None:
+        with self._lock:
+            self._failures += 1
+
+    def deleted(self) -> None:
+        with self._lock:
+            self._deletions += 1
+
+    def stats(self, cache: CacheCounts) -> PayloadStats:
+        with self._lock:
+            return PayloadStats(
+                self._counts["upload"],
+                self._bytes["upload"],
+                self._counts["download"],
+                self._bytes["download"],
+                self._deletions,
+                self._failures,
+                cache.hits,
+                cache.misses,
+                cache.evictions,
+                cache.payloads,
+                cache.bytes,
+            )
+
+
+class ExternalizedPayload(NamedTuple):
+    """A payload that left a message: its field, its token, and its size in bytes before compression."""
+
+    path: str
+    token: str
+    raw_bytes: int
+
+
+class Receipt:
+    """What one `externalize` did, to be taken back when the message was not sent. False when it did nothing.
+
+    Belongs to one message; not thread-safe.
+
+    Attributes:
+        payloads: what was externalized.
+    """
+
+    __slots__ = ("_delete", "_fields", "payloads")
+    payloads: tuple[ExternalizedPayload, ...]
+
+    def __init__(
+        self,
+        payloads: tuple[ExternalizedPayload, ...],
+        fields: list[PlannedUpload],
+        delete: Callable[[Iterable[str]], None],
+    ) -> None:
+        self.payloads = payloads
+        self._fields = fields
+        self._delete = delete
+
+    def __bool__(self) -> bool:
+        return bool(self.payloads)
+
+    def restore(self) -> None:
+        """Put the original values back into the message. The uploaded payloads stay in the store."""
+        while self._fields:
+            field, _, data = self._fields.pop()
+            # A string field takes UTF-8 bytes too, which its type does not say: with protobuf's upb that is one copy
+            # less than of their text.
+            field.value = cast("str", data)
+
+    def rollback(self) -> None:
+        """Restore the message, then delete the uploaded payloads. A failed deletion is logged, not raised."""
+        self.restore()
+        self._delete(self._take_tokens())
+
+    async def rollback_async(self) -> None:
+        """Do the same as `rollback` without blocking the event loop."""
+        self.restore()
+        tokens = self._take_tokens()
+        if tokens:
+            await asyncio.to_thread(self._delete, tokens)
+
+    def _take_tokens(self) -> list[str]:
+        tokens = [payload.token for payload in self.payloads]
+        self.payloads = ()
+        return tokens
