@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import durabletask.internal.orchestrator_service_pb2 as pb
 import pytest
 from tests.support.backend import RedeliveringBackend, running
 from tests.support.call_forms import Form, opened
@@ -12,16 +11,10 @@ from tests.support.scripted_store import ScriptedStore
 from tests.support.server import ScriptedServer, serving
 
 from durabletask_payloads import Externalizer
-from durabletask_payloads.externalizer._walkers import walkers_by_class
-from durabletask_payloads.interceptors import _work_items
+from durabletask_payloads.interceptors import _verdict
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-
-
-# The first completion of each class takes the long way: no test is to depend on which one of them comes first.
-for completion in (pb.ActivityResponse, pb.OrchestratorResponse, pb.EntityBatchResult):
-    _ = walkers_by_class[completion]
 
 
 @pytest.fixture
@@ -67,6 +60,6 @@ def hub_address(backend: RedeliveringBackend) -> Generator[str]:
 
 @pytest.fixture
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work items are given back 25 times as fast."""
-    monkeypatch.setattr(_work_items, "_FIRST_DELAY_SECONDS", 0.01)
-    monkeypatch.setattr(_work_items, "_LONGEST_DELAY_SECONDS", 1.2)
+    """Work items are abandoned 25 times as fast."""
+    monkeypatch.setattr(_verdict, "_FIRST_DELAY_SECONDS", 0.01)
+    monkeypatch.setattr(_verdict, "_LONGEST_DELAY_SECONDS", 1.2)

@@ -9,11 +9,13 @@ import durabletask.internal.orchestrator_service_pb2 as pb
 import grpc
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
+from tests.support.call_forms import AioForm, opened
 from tests.support.scripted_store import MAXIMUM, ScriptedStore
 from tests.support.server import METHODS, ScriptedServer, input_of
 
 import durabletask_payloads_walkers as walkers
 from durabletask_payloads import (
+    Externalizer,
     PayloadAccessDeniedError,
     PayloadError,
     PayloadNotFoundError,
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 LARGE = "x" * 5_000
 UNARY = sorted(name for name, method in METHODS.items() if not method.server_streaming and name != "Hello")
+OF_WORKERS = sorted(name for name in UNARY if name.startswith(("Complete", "Abandon")))
 
 
 def start(text: str = LARGE, instance_id: str = "order-1") -> pb.CreateInstanceRequest:
@@ -59,8 +62,23 @@ def test_a_request_goes_out_with_tokens_and_is_unchanged_afterwards(
     before = request.SerializeToString()
     form.call(rpc, request)
     (sent,) = server.named(rpc)
-    assert [leaf.value for leaf in payload_fields(sent)] == list(store.tokens) * len(leaves)
+    if rpc in OF_WORKERS and isinstance(form, AioForm):  # they pass untouched: there is no asynchronous worker
+        assert sent.SerializeToString() == before
+        assert len(store) == 0
+    else:
+        assert [leaf.value for leaf in payload_fields(sent)] == list(store.tokens) * len(leaves)
     assert request.SerializeToString() == before
+
+
+def test_an_asynchronous_worker_is_refused_with_the_way_out(
+    address: str, externalizer: Externalizer, server: ScriptedServer
+) -> None:
+    """Its code would get tokens, and nothing would tell."""
+    with opened("aio", address, externalizer) as form:
+        stream = form.stream("GetWorkItems", pb.GetWorkItemsRequest())
+        with pytest.raises(TypeError, match="use PayloadInterceptor on a synchronous channel"):
+            stream.next()
+    assert server.named("GetWorkItems") == []
 
 
 def test_hello_and_unknown_messages_pass(form: Form, server: ScriptedServer) -> None:

@@ -183,7 +183,7 @@ def opened(
         return
     aio = AioForm()
     try:
-        aio.open(address, async_payload_interceptors(store, max_deliveries=max_deliveries))
+        aio.open(address, async_payload_interceptors(store))
         yield aio
     finally:
         aio.close()

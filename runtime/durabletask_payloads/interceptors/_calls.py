@@ -1,15 +1,13 @@
-"""gRPC calls as the interceptors see and return them: what types-grpcio has no public names for, and wrappers."""
+"""Type aliases for gRPC calls, and wrappers around them."""
 
 from __future__ import annotations
 
 import time
 from threading import Lock
-from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
 import grpc
 import grpc.aio
-
-from ._messages import rpc_path
 
 _Response = TypeVar("_Response")
 
@@ -42,34 +40,13 @@ else:  # grpc.Future is generic for the checkers only
         pass
 
 
-class CallDetails(grpc.ClientCallDetails):
-    """`like`, with what is given in its place. Not all details of interceptors above have all attributes."""
-
-    def __init__(self, like: grpc.ClientCallDetails, *, timeout: float | None, rpc: str | None = None) -> None:
-        self.method = like.method if rpc is None else rpc_path(rpc)
-        self.timeout = timeout
-        self.metadata = like.metadata
-        self.credentials = like.credentials
-        self.wait_for_ready = getattr(like, "wait_for_ready", None)
-        self.compression = getattr(like, "compression", None)
-
-
-def aio_details(
-    like: grpc.aio.ClientCallDetails, *, timeout: float | None, rpc: str | None = None
-) -> grpc.aio.ClientCallDetails:
-    """`like`, with what is given in its place."""
-    # types-grpcio says that the method is str; grpc.aio has, and wants, bytes.
-    method = like.method if rpc is None else cast("str", rpc_path(rpc).encode())
-    return grpc.aio.ClientCallDetails(method, timeout, like.metadata, like.credentials, like.wait_for_ready)
-
-
 def remaining(timeout: float | None, started: float) -> float | None:
-    """What is left of a timeout, in seconds, since `started`: less than 0 where it has passed."""
+    """Return what is left of a timeout that began at `started`, in seconds: less than 0 when it has passed."""
     return None if timeout is None else timeout - (time.monotonic() - started)
 
 
 class EndedLocallyError(grpc.RpcError, _CallAndFuture[NoReturn]):
-    """A call that ended on this side: as grpc's own, the error is the call too, for interceptors above ours."""
+    """A call that ended on this side. As with grpc's own errors, the error is the call, for interceptors above ours."""
 
     def __init__(self, code: grpc.StatusCode, details: str) -> None:
         super().__init__(f"{code.name}: {details}")
@@ -123,15 +100,15 @@ class EndedLocallyError(grpc.RpcError, _CallAndFuture[NoReturn]):
         return self.__traceback__
 
 
-TIMEOUT_USED_UP = "the timeout of the call has passed while its payloads were uploaded: it was not sent"
+TIMEOUT_USED_UP = "the timeout of the call passed while its payloads were uploaded: it was not sent"
 
 
 class FinishedLater(_CallAndFuture[_Response]):
-    """A call that was not over when the interceptor returned: its response is resolved when it is asked for.
+    """A call that was not over when the interceptor returned: its response is deexternalized when it is asked for.
 
     `finish` gets the response, or the error of the RPC, and returns the error for the caller, if any. It is called
-    once, from the thread that first asks; from a done callback that is a thread of gRPC's, where a download holds up
-    the other calls of the channel.
+    once, by the thread that first asks. In a done callback that is a thread of gRPC's, where a download delays the
+    other calls of the channel.
     """
 
     def __init__(

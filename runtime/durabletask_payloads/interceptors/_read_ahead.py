@@ -1,44 +1,34 @@
-"""The streams that a sync channel returns: work items, each handed over as soon as it is resolved, and histories."""
+"""The base of the streams of a sync channel: messages are read ahead and deexternalized in threads."""
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import time
-from collections import deque
+from abc import abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from threading import Condition, Thread
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING
 
 import grpc
 
-from ._calls import CallDetails, EndedLocallyError
-from ._messages import abandonment
-from ._policy import (
-    FAREWELL_SECONDS,
-    MOST_WAITING,
-    OWN_TIMEOUT_SECONDS,
-    Deexternalize,
-    Send,
-    Verdict,
-    carry_out,
-    log,
-    log_if_exhausted,
-)
+from ._calls import EndedLocallyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
-    import durabletask.internal.orchestrator_service_pb2 as pb
     from google.protobuf.message import Message
 
-    from ._calls import CallIterator, Metadata, StreamContinuation
-    from ._policy import Policy, Resolution, Step
-    from ._work_items import WorkItem
+    from ._calls import CallIterator, Metadata
+    from .worker.kinds import WorkItem
 
 
-class _Entry:
-    """A message that was read."""
+class Entry:
+    """A message that was read.
+
+    Attributes:
+        is_ready: whether it can be handed over.
+        item: the work item that it carries, if any.
+        error: why it cannot be handed over.
+    """
 
     __slots__ = ("error", "is_ready", "item", "message")
 
@@ -49,17 +39,17 @@ class _Entry:
         self.error: Exception | None = None
 
 
-class ResolvingStream(grpc.Call):
-    """A stream that is read ahead by a thread of its own and resolved by others.
+class ReadAheadStream(grpc.Call):
+    """A stream that is read ahead by a thread of its own, while others deexternalize its messages.
 
-    The threads start when there is something to resolve: until then the caller's thread reads, since handing a
-    message to another thread takes longer than all else here. They end with the stream; one that is in a download
-    ends after it. Iterate it from one thread; `cancel` from any.
+    The threads start when there is something to deexternalize. Until then the caller's thread reads, since handing a
+    message to another thread takes longer than everything else here. They end with the stream; one that is in a
+    download ends after it. Iterate it from one thread; `cancel` from any.
     """
 
-    def __init__(self, call: CallIterator[Message], policy: Policy, timeout: float | None) -> None:
+    def __init__(self, call: CallIterator[Message], concurrency: int, timeout: float | None) -> None:
         self._call = call
-        self._policy = policy
+        self._concurrency = concurrency
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._changed = Condition()
         self._reader: Thread | None = None
@@ -68,29 +58,29 @@ class ResolvingStream(grpc.Call):
         self._has_ended = False  # nothing is read any more
         self._error: Exception | None = None
 
-    # ---- what the kinds of streams do differently -----------------------------------------------------------
+    # ---- what a kind of stream adds ---------------------------------------------------------------------------
 
-    def _look_at(self, message: Message) -> _Entry:
-        """A message was read: is there something to resolve?"""
-        raise NotImplementedError
+    @abstractmethod
+    def _look_at(self, message: Message) -> Entry:
+        """Return the entry for a message that was read."""
 
-    def _put(self, entry: _Entry) -> None:
-        """Keep `entry` until it is handed over, and have it resolved. Waits for room."""
-        raise NotImplementedError
+    @abstractmethod
+    def _put(self, entry: Entry) -> None:
+        """Keep `entry` until it is handed over, and have it deexternalized. Waits for room."""
 
+    @abstractmethod
     def _next_ready(self) -> Message | None:
-        """The next message to hand over, if there is one now. Called with the lock held; may raise for it."""
-        raise NotImplementedError
+        """Return the next message to hand over, if there is one now. Called with the lock held; may raise for it."""
 
+    @abstractmethod
     def _is_empty(self) -> bool:
-        """Whether nothing will be ready any more once nothing is read any more. Called with the lock held."""
-        raise NotImplementedError
+        """Return whether there will be nothing to hand over once reading has ended. Called with the lock held."""
 
+    @abstractmethod
     def _wind_up(self, error: Exception | None) -> None:
-        """Nothing is read any more."""
-        raise NotImplementedError
+        """Finish after the last message was read."""
 
-    # ---- reading --------------------------------------------------------------------------------------------
+    # ---- reading ----------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Message]:
         return self
@@ -106,7 +96,7 @@ class ResolvingStream(grpc.Call):
                 self._reader.start()
         return self._wait_for_next()
 
-    def _read_one(self) -> _Entry | None:
+    def _read_one(self) -> Entry | None:
         try:
             return self._look_at(next(self._call))
         except StopIteration:
@@ -154,12 +144,10 @@ class ResolvingStream(grpc.Call):
 
     def _threads(self) -> ThreadPoolExecutor:
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(
-                self._policy.externalizer.concurrency, thread_name_prefix="durabletask-payloads-resolver"
-            )
+            self._pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="durabletask-payloads-deexternalize")
         return self._pool
 
-    # ---- grpc.Call ------------------------------------------------------------------------------------------
+    # ---- grpc.Call --------------------------------------------------------------------------------------------
 
     def cancel(self) -> bool:
         with self._changed:
@@ -196,201 +184,3 @@ class ResolvingStream(grpc.Call):
 
 def _cancelled() -> EndedLocallyError:
     return EndedLocallyError(grpc.StatusCode.CANCELLED, "cancelled by the application")
-
-
-# ---- work items ----------------------------------------------------------------------------------------------------
-
-
-class _Due(NamedTuple):
-    at: float
-    number: int
-    item: WorkItem
-
-
-class WorkItemStream(ResolvingStream):
-    """GetWorkItems: what has no token passes at once, the rest in the order in which it is resolved."""
-
-    def __init__(
-        self,
-        call: CallIterator[Message],
-        policy: Policy,
-        timeout: float | None,
-        continuation: StreamContinuation,
-        details: grpc.ClientCallDetails,
-        request: Message,
-    ) -> None:
-        super().__init__(call, policy, timeout)
-        self._continuation = continuation
-        self._details = details
-        self._request = request
-        self._numbers = itertools.count()
-        self._ready: deque[_Entry] = deque()
-        self._takes_back = True  # until it winds up
-        self._held: dict[int, WorkItem] = {}  # by identity: resolving, or waiting for that, or to be given back
-        self._due: list[_Due] = []
-        self._giver: Thread | None = None
-
-    def _look_at(self, message: Message) -> _Entry:
-        item = self._policy.items.arrived(cast("pb.WorkItem", message), self)  # what the method returns
-        return _Entry(message, item is None or not self._policy.externalizer.has_tokens(message), item)
-
-    def _put(self, entry: _Entry) -> None:
-        item = entry.item
-        with self._changed:
-            if entry.is_ready or item is None:
-                self._changed.wait_for(lambda: self._is_stopping or len(self._ready) < MOST_WAITING)
-                self._ready.append(entry)
-                self._changed.notify_all()
-                return
-            self._changed.wait_for(lambda: self._is_stopping or len(self._held) < MOST_WAITING)
-            self._held[id(item)] = item
-        self._threads().submit(self._resolve, entry, item)
-
-    def _resolve(self, entry: _Entry, item: WorkItem) -> None:
-        work = cast("pb.WorkItem", entry.message)  # as in _look_at
-        flow: Generator[Step[object], None, Resolution] = self._policy.resolve(item, work)
-        resolution = carry_out(flow, self._do)
-        if resolution.verdict is Verdict.ABANDON:
-            self.give_back(item, resolution.delay)
-            return
-        with self._changed:
-            is_held = self._held.pop(id(item), None) is not None
-            if is_held and resolution.verdict is Verdict.DELIVER:
-                self._ready.append(entry)
-            self._changed.notify_all()
-
-    def _do(self, step: Step[object]) -> None:
-        if isinstance(step, Deexternalize):
-            self._policy.externalizer.deexternalize(step.message)
-        elif isinstance(step, Send):
-            step.code = self._send(step.name, step.message, OWN_TIMEOUT_SECONDS)
-        else:
-            raise AssertionError(f"{step} is no step of a work item that arrives")
-
-    def _next_ready(self) -> Message | None:
-        return self._ready.popleft().message if self._ready else None
-
-    def _is_empty(self) -> bool:
-        return not self._ready
-
-    # ---- giving back ----------------------------------------------------------------------------------------
-
-    def give_back(self, item: WorkItem, delay: float) -> bool:
-        with self._changed:
-            if not self._takes_back or self._is_stopping:
-                return False
-            heapq.heappush(self._due, _Due(time.monotonic() + delay, next(self._numbers), item))
-            if self._giver is None:
-                self._giver = Thread(target=self._give_back_in_time, name="durabletask-payloads-giver", daemon=True)
-                self._giver.start()
-            self._changed.notify_all()
-            return True
-
-    def _give_back_in_time(self) -> None:
-        while True:
-            with self._changed:
-                if not self._takes_back or self._is_stopping or not self._due:
-                    self._giver = None
-                    return
-                wait = self._due[0].at - time.monotonic()
-                if wait > 0:
-                    self._changed.wait(wait)
-                    continue
-                item = heapq.heappop(self._due).item
-            self._abandon([item], OWN_TIMEOUT_SECONDS)
-            with self._changed:
-                self._held.pop(id(item), None)
-                self._changed.notify_all()
-
-    def _wind_up(self, error: Exception | None) -> None:
-        log_if_exhausted(error)
-        with self._changed:
-            items = {id(due.item): due.item for due in self._due} | self._held
-            if self._is_stopping:
-                items |= {id(entry.item): entry.item for entry in self._ready if entry.item is not None}
-                self._ready.clear()
-            self._due.clear()
-            self._held.clear()
-            self._takes_back = False
-            self._changed.notify_all()
-        self._abandon(items.values(), FAREWELL_SECONDS)
-
-    def _abandon(self, items: Iterable[WorkItem], timeout: float) -> None:
-        """Give all of `items` back at the same time."""
-        calls: list[tuple[WorkItem, CallIterator[Message]]] = []
-        for item in items:
-            self._policy.items.given_back(item)
-            details = CallDetails(self._details, timeout=timeout, rpc=item.kind.abandon)
-            try:
-                calls.append((item, self._continuation(details, abandonment(item.kind, self._request, item.token))))
-            except ValueError as error:  # the channel is closed: the server gives it to another worker by itself
-                log.info("the %s was not given back: %s", item, error)
-        for item, call in calls:
-            try:
-                for _ in call:
-                    pass
-            except grpc.RpcError as error:
-                log.warning("the %s could not be given back: %s", item, error)
-
-    def _send(self, rpc: str, message: Message, timeout: float) -> grpc.StatusCode:
-        try:
-            for _ in self._continuation(CallDetails(self._details, timeout=timeout, rpc=rpc), message):
-                pass
-        except grpc.RpcError as error:
-            return error.code()
-        except ValueError:  # the channel is closed
-            return grpc.StatusCode.CANCELLED
-        return grpc.StatusCode.OK
-
-
-# ---- histories -----------------------------------------------------------------------------------------------------
-
-
-class HistoryStream(ResolvingStream):
-    """StreamInstanceHistory: in order, with some chunks resolved ahead."""
-
-    def __init__(
-        self, call: CallIterator[Message], policy: Policy, timeout: float | None, instance_id: str | None
-    ) -> None:
-        super().__init__(call, policy, timeout)
-        self._instance_id = instance_id
-        self._chunks: deque[_Entry] = deque()
-
-    def _look_at(self, message: Message) -> _Entry:
-        return _Entry(message, not self._policy.externalizer.has_tokens(message))
-
-    def _put(self, entry: _Entry) -> None:
-        with self._changed:
-            ahead = self._policy.externalizer.concurrency
-            self._changed.wait_for(lambda: self._is_stopping or len(self._chunks) < ahead)
-            self._chunks.append(entry)
-            self._changed.notify_all()
-        if not entry.is_ready:
-            self._threads().submit(self._resolve, entry)
-
-    def _resolve(self, entry: _Entry) -> None:
-        try:
-            self._policy.deexternalize(entry.message, self._instance_id)
-        except Exception as error:
-            entry.error = error
-        with self._changed:
-            entry.is_ready = True
-            self._changed.notify_all()
-
-    def _next_ready(self) -> Message | None:
-        if not self._chunks or not self._chunks[0].is_ready:
-            return None
-        chunk = self._chunks.popleft()
-        if chunk.error is not None:
-            self._error = chunk.error
-            self.cancel()
-            raise chunk.error
-        return chunk.message
-
-    def _is_empty(self) -> bool:
-        return not self._chunks
-
-    def _wind_up(self, error: Exception | None) -> None:
-        if error is not None:  # it is passed on at once, whatever is still under way
-            with self._changed:
-                self._chunks.clear()

@@ -1,4 +1,4 @@
-"""The interceptor for sync channels."""
+"""The interceptor for sync channels: gRPC's surface, and the calls that workers and streams make through it."""
 
 from __future__ import annotations
 
@@ -8,79 +8,71 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import grpc
 
-from ._calls import TIMEOUT_USED_UP, CallDetails, EndedLocallyError, FinishedLater, remaining
-from ._messages import (
-    KIND_BY_COMPLETION,
-    KIND_BY_PATH,
-    abandonment,
-    instance_of,
-    rpc_name,
-    with_large_payloads,
-)
-from ._policy import (
-    OWN_TIMEOUT_SECONDS,
-    REFUSED,
-    Externalize,
-    GiveBack,
-    Policy,
-    Rollback,
-    Send,
-    carry_out,
-    log,
-)
-from ._streams import HistoryStream, WorkItemStream
+from durabletask_payloads.externalizer import Externalizer
+from durabletask_payloads.externalizer._walkers import is_known
+
+from ._calls import TIMEOUT_USED_UP, EndedLocallyError, FinishedLater, remaining
+from ._client import ClientPayloads, refusal
+from ._history import HistoryStream
+from ._protocol import OWN_TIMEOUT_SECONDS, REFUSED, instance_of, log, new, rpc_name, rpc_path, with_large_payloads
+from .worker import Completions, Registry, WorkItemStream
+from .worker.kinds import KIND_BY_ABANDON, KIND_BY_COMPLETION, KIND_BY_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    import durabletask.internal.orchestrator_service_pb2 as pb
     from google.protobuf.message import Message
     from typing_extensions import Self
 
-    from durabletask_payloads.externalizer._externalizer import Externalizer, Receipt
-    from durabletask_payloads.stores._base import PayloadStoreLike
+    from durabletask_payloads import PayloadStoreLike, Receipt
 
     from ._calls import CallFuture, CallIterator, StreamContinuation, UnaryContinuation
-    from ._messages import Completion, Kind
-    from ._policy import Step
+    from .worker.kinds import WorkItem
+    from .worker.kinds._base import Completion
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 
 
 class PayloadInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
-    """Externalizes and resolves the payloads of all calls of a sync channel to the Durable Task service.
+    """Externalizes and deexternalizes the payloads of all calls of a sync channel to the Durable Task service.
 
-    For `interceptors=[...]` of the SDK's worker and client, which may share one; or for `grpc.intercept_channel`.
-    Requests are externalized, responses and work items resolved. What can not be transferred ends in a failure that
-    the orchestration sees, or in an error for the caller:
+    For `interceptors=[...]` of the SDK's worker and client, which may share one, or for `grpc.intercept_channel`.
+    Requests are externalized; responses and work items are deexternalized. A payload that cannot be transferred ends
+    in a failure that the orchestration sees, or in an error for the caller:
 
     - A client gets our error, `PayloadError`. Its request is as it was after the call, whatever happened; while the
-      call runs it is changed, so one request object is for one call at a time.
-    - A completion whose payload the store refuses is sent as a failure instead. While the store is down the work
-      item is given back, and delivered again: the worker sees a PayloadStoreUnavailableError, which it logs.
+      call runs it is changed, so use one request object for one call at a time.
+    - A completion whose payload the store refuses is sent as a failure instead. While the store is unavailable the
+      work item is abandoned, to be delivered again: the worker sees a PayloadStoreUnavailableError, which it logs.
     - A work item whose payload is gone is completed as failed, and the worker never sees it.
 
     Safe for any number of threads and channels. `call.future(...)` uploads before it returns, and for a completion
     it waits for the end of the call.
 
     Args:
-        store: a store of this package or one written for the `durabletask` SDK, or an Externalizer that others use
-            too. With a store the interceptor makes an Externalizer of its own, which `close` ends.
-        max_deliveries: after how many deliveries a work item is failed of which the store is down each time. They
-            are some time apart: 10 of them take more than a minute.
+        store: a store of this package or one written for the `durabletask` SDK, or an Externalizer to share. With a
+            store the interceptor makes an Externalizer of its own, which `close` ends.
+        max_deliveries: after how many deliveries that met an unavailable store a work item is completed as failed.
+            The deliveries are some time apart: 10 of them take more than a minute.
 
     Raises:
         ValueError: `max_deliveries` is less than 1.
     """
 
     def __init__(self, store: PayloadStoreLike | Externalizer, *, max_deliveries: int = 10) -> None:
-        self._policy = Policy(store, max_deliveries)
+        self._owns_externalizer = not isinstance(store, Externalizer)
+        self._externalizer = externalizer = store if isinstance(store, Externalizer) else Externalizer(store)
+        self._client = ClientPayloads(externalizer)
+        self._registry = Registry(max_deliveries, lambda: externalizer.stats.uploads + externalizer.stats.downloads)
+        self._completions = Completions(externalizer, self._registry)
 
     def close(self) -> None:
         """End the threads of the Externalizer that was made for a store. One that was passed in stays open."""
-        if self._policy.owns_externalizer:
-            self._policy.externalizer.close()
+        if self._owns_externalizer:
+            self._externalizer.close()
 
     def __enter__(self) -> Self:
         return self
@@ -90,7 +82,7 @@ class PayloadInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClien
     ) -> None:
         self.close()
 
-    # ---- unary calls ----------------------------------------------------------------------------------------
+    # ---- unary calls ------------------------------------------------------------------------------------------
 
     def intercept_unary_unary(
         self,
@@ -98,36 +90,41 @@ class PayloadInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClien
         client_call_details: grpc.ClientCallDetails,
         request: _Request,
     ) -> CallFuture[_Response]:
-        kind = KIND_BY_PATH.get(client_call_details.method)
-        if kind is not None and self._policy.is_plain(kind, request):  # nearly all that a worker sends
-            done = continuation(client_call_details, request)
+        details = client_call_details
+        kind = KIND_BY_PATH.get(details.method)
+        if kind is not None and self._completions.is_plain(kind, request):  # nearly all that a worker sends
+            done = continuation(details, request)
             if done.code() is grpc.StatusCode.OK:  # waits, also where the caller wanted a future
-                self._policy.items.completed(kind, cast("Completion", request))  # by its kind
+                self._registry.completed(kind, cast("Completion", request))  # by its kind
             return done
-        name = rpc_name(client_call_details.method)
-        if name is None or not self._policy.wants(request):
-            return continuation(client_call_details, request)
+        name = rpc_name(details.method) if kind is None else kind.complete
+        if name is None or not is_known(request):
+            return continuation(details, request)
         # A continuation takes and returns what the method in its details does, here and below.
         send = cast("UnaryContinuation", continuation)
-        kind = KIND_BY_COMPLETION.get(name)  # also of a method in bytes, which grpc takes too
+        kind = kind or KIND_BY_COMPLETION.get(name)  # also of a method in bytes, which grpc accepts too
         if kind is not None:
-            call = self._complete(kind, send, client_call_details, cast("Completion", request))
+            completion = cast("Completion", request)  # by its kind
+            call = self._completions.complete(kind, completion, _CompletionCalls(send, details, request))
         else:
-            call = self._call(send, client_call_details, request)
-            self._policy.note_abandonment(name, request)
+            call = self._call(send, details, request)
+            abandoned = KIND_BY_ABANDON.get(name)
+            if abandoned is not None:
+                token = cast("pb.AbandonActivityTaskRequest", request).completionToken  # as in all three
+                self._registry.abandoned_by_worker(abandoned, token)
         return cast("CallFuture[_Response]", call)
 
     def _call(self, send: UnaryContinuation, details: grpc.ClientCallDetails, request: Message) -> CallFuture[Message]:
-        policy = self._policy
+        client = self._client
         instance_id = instance_of(request)
         started = time.monotonic()
-        receipt = policy.externalize(request, instance_id)
+        receipt = client.externalize(request, instance_id)
         if receipt:
             left = remaining(details.timeout, started)
             if left is not None and left <= 0:
                 receipt.rollback()
-                return _ended(grpc.StatusCode.DEADLINE_EXCEEDED, TIMEOUT_USED_UP)
-            details = CallDetails(details, timeout=left)
+                return _timed_out()
+            details = _CallDetails(details, timeout=left)
         sent_bytes = 0
         try:
             call = send(details, request)
@@ -139,15 +136,13 @@ class PayloadInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClien
 
         def finish(response: Message | None, error: Exception | None) -> Exception | None:
             if isinstance(error, grpc.RpcError) and error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
-                return policy.refused_as_too_large(request, sent_bytes, error)
-            if error is not None:
-                return error
-            if policy.wants(response):
+                return refusal(request, sent_bytes, error)
+            if error is None and is_known(response):
                 try:
-                    policy.deexternalize(response, instance_id)
+                    client.deexternalize(response, instance_id)
                 except Exception as reason:
                     return reason
-            return None
+            return error
 
         if not is_done:
             if receipt:
@@ -161,36 +156,7 @@ class PayloadInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClien
             raise ours
         return call
 
-    def _complete(
-        self, kind: Kind, send: UnaryContinuation, details: grpc.ClientCallDetails, completion: Completion
-    ) -> CallFuture[Message]:
-        started = time.monotonic()
-
-        def do(step: Step[CallFuture[Message]]) -> None:
-            if isinstance(step, Externalize):
-                step.receipt = self._policy.externalizer.externalize(step.message, instance_id=step.instance_id)
-            elif isinstance(step, Send):
-                left = OWN_TIMEOUT_SECONDS if step.is_own else remaining(details.timeout, started)
-                if left is not None and left <= 0:
-                    step.call = _ended(grpc.StatusCode.DEADLINE_EXCEEDED, TIMEOUT_USED_UP)
-                else:
-                    step.call = send(CallDetails(details, timeout=left), step.message)
-                step.code = step.call.code()  # waits for it, also where the caller wanted a future
-            elif isinstance(step, Rollback):
-                step.receipt.rollback()
-            elif isinstance(step, GiveBack):
-                item = step.item
-                if item.holder is None or not item.holder.give_back(item, step.delay):
-                    own = CallDetails(details, timeout=OWN_TIMEOUT_SECONDS, rpc=item.kind.abandon)
-                    code = send(own, abandonment(item.kind, step.like, item.token)).code()
-                    if code is not grpc.StatusCode.OK:
-                        log.warning("the %s could not be given back: %s", item, code)
-            else:
-                raise AssertionError(f"{step} is no step of a completion")
-
-        return carry_out(self._policy.complete(kind, completion), do)
-
-    # ---- streams --------------------------------------------------------------------------------------------
+    # ---- streams ----------------------------------------------------------------------------------------------
 
     def intercept_unary_stream(
         self,
@@ -199,22 +165,88 @@ class PayloadInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClien
         request: _Request,
     ) -> CallIterator[_Response]:
         name = rpc_name(client_call_details.method)
-        if name is None or not self._policy.wants(request):
+        if name is None or not is_known(request):
             return continuation(client_call_details, request)
         send = cast("StreamContinuation", continuation)  # as for unary calls
         details = client_call_details
-        self._policy.externalizer.has_tokens(request)  # for the schema check, before any work item is here
+        self._externalizer.has_tokens(request)  # for the schema check, before any work item is here
         stream: WorkItemStream | HistoryStream
         if name == "GetWorkItems":
-            asked = with_large_payloads(request)
-            stream = WorkItemStream(send(details, asked), self._policy, details.timeout, send, details, request)
+            call = send(details, with_large_payloads(request))
+            calls = _StreamCalls(send, details, request)
+            stream = WorkItemStream(call, details.timeout, self._externalizer, self._registry, calls)
         else:
-            stream = HistoryStream(send(details, request), self._policy, details.timeout, instance_of(request))
+            stream = HistoryStream(send(details, request), self._client, details.timeout, instance_of(request))
         return cast("CallIterator[_Response]", stream)  # as above, and a type for the checkers only
 
 
-def _ended(code: grpc.StatusCode, details: str) -> CallFuture[Message]:
-    return cast("CallFuture[Message]", EndedLocallyError(code, details))  # as for FinishedLater
+class _CallDetails(grpc.ClientCallDetails):
+    """A copy of `like` with another timeout or RPC. Details made by other interceptors may lack attributes."""
+
+    def __init__(self, like: grpc.ClientCallDetails, *, timeout: float | None, rpc: str | None = None) -> None:
+        self.method = like.method if rpc is None else rpc_path(rpc)
+        self.timeout = timeout
+        self.metadata = like.metadata
+        self.credentials = like.credentials
+        self.wait_for_ready = getattr(like, "wait_for_ready", None)
+        self.compression = getattr(like, "compression", None)
+
+
+class _CompletionCalls:
+    """The calls that a completion makes: through the continuation of the call that was intercepted."""
+
+    def __init__(self, send: UnaryContinuation, details: grpc.ClientCallDetails, like: Message) -> None:
+        self._send = send
+        self._details = details
+        self._like = like
+        self._started = time.monotonic()
+
+    def send(self, completion: Message, *, is_own: bool) -> CallFuture[Message]:
+        details = self._details
+        if is_own:
+            details = _CallDetails(details, timeout=OWN_TIMEOUT_SECONDS)
+        elif details.timeout is not None:
+            left = remaining(details.timeout, self._started)
+            if left is not None and left <= 0:
+                return _timed_out()
+            details = _CallDetails(details, timeout=left)
+        call = self._send(details, completion)
+        call.code()  # waits, also where the caller wanted a future
+        return call
+
+    def abandon(self, item: WorkItem, delay: float) -> None:
+        if item.holder is None or not item.holder.abandon_later(item, delay):
+            details = _CallDetails(self._details, timeout=OWN_TIMEOUT_SECONDS, rpc=item.abandon)
+            code = self._send(details, _abandonment(item, self._like)).code()
+            if code is not grpc.StatusCode.OK:
+                log.warning("%s could not be abandoned: %s", item, code)
+
+
+class _StreamCalls:
+    """The calls that a stream of work items makes: as streams too, since its continuation makes no others."""
+
+    def __init__(self, send: StreamContinuation, details: grpc.ClientCallDetails, like: Message) -> None:
+        self._send = send
+        self._details = details
+        self._like = like
+
+    def send(self, item: WorkItem, completion: Message, timeout: float) -> CallIterator[Message]:
+        return self._send(_CallDetails(self._details, timeout=timeout, rpc=item.complete), completion)
+
+    def abandon(self, item: WorkItem, timeout: float) -> CallIterator[Message]:
+        details = _CallDetails(self._details, timeout=timeout, rpc=item.abandon)
+        return self._send(details, _abandonment(item, self._like))
+
+
+def _abandonment(item: WorkItem, like: Message) -> Message:
+    request = new(like, item.abandonment)
+    request.completionToken = item.token
+    return request
+
+
+def _timed_out() -> CallFuture[Message]:
+    error = EndedLocallyError(grpc.StatusCode.DEADLINE_EXCEEDED, TIMEOUT_USED_UP)
+    return cast("CallFuture[Message]", error)  # as for FinishedLater
 
 
 def _delete_if_refused(call: CallFuture[Message], receipt: Receipt) -> None:

@@ -1,6 +1,6 @@
-"""The table of failures on the wire, in both forms: what the server gets for a completion, and for a work item.
+"""The table of failures on the wire: what the server gets for a completion, and for a work item.
 
-`test_worker` shows the same with the SDK's worker, which is sync only, and what the reference does.
+`test_worker` shows the same with the SDK's worker, and what the reference does.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from durabletask_payloads import (
     PayloadNotFoundError,
     PayloadStoreUnavailableError,
 )
-from durabletask_payloads.interceptors import PayloadInterceptor, async_payload_interceptors
+from durabletask_payloads.interceptors import PayloadInterceptor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +96,7 @@ def test_an_activity_is_given_back_while_the_store_is_down(
 ) -> None:
     failing(store, down())
     request = activity_response(LARGE)
-    with pytest.raises(PayloadStoreUnavailableError, match=r"activity 7 of order-1 .* given back: the store is down"):
+    with pytest.raises(PayloadStoreUnavailableError, match=r"activity 7 of order-1 .* abandoned: the store is down"):
         form.call("CompleteActivityTask", request)
     abandoned = only(server, "AbandonTaskActivityWorkItem")
     assert isinstance(abandoned, pb.AbandonActivityTaskRequest)
@@ -105,12 +105,11 @@ def test_an_activity_is_given_back_while_the_store_is_down(
     assert request == activity_response(LARGE)
 
 
-@pytest.mark.parametrize("kind", ["sync", "aio"])
 def test_the_last_delivery_is_failed(
-    kind: str, address: str, server: ScriptedServer, store: ScriptedStore, externalizer: Externalizer
+    address: str, server: ScriptedServer, store: ScriptedStore, externalizer: Externalizer
 ) -> None:
     failing(store, down())
-    with opened(kind, address, externalizer, max_deliveries=3) as form:
+    with opened("sync", address, externalizer, max_deliveries=3) as form:
         for _ in range(2):
             with pytest.raises(PayloadStoreUnavailableError):
                 form.call("CompleteActivityTask", activity_response(LARGE))
@@ -302,30 +301,28 @@ def test_the_state_of_a_batch_is_known_until_a_completion_got_through(
 
 def test_what_is_known_to_be_too_large_is_cut_before_it_is_sent(address: str, server: ScriptedServer) -> None:
     store = ScriptedStore()
-    for kind in ("sync", "aio"):
-        server.requests.clear()
-        with Externalizer(store, message_budget_bytes=80_000) as externalizer:
-            with opened(kind, address, externalizer) as form:
-                request = activity_response("")
-                request.ClearField("result")
-                failure = request.failureDetails
-                failure.errorMessage = "e" * 90_000
-                failure.properties["small"].CopyFrom(Value(string_value="kept"))
-                failure.properties["large"].CopyFrom(Value(string_value="p" * 70_000))
-                failure.innerFailure.errorMessage = "i" * 90_000
-                before = request.SerializeToString()
-                form.call("CompleteActivityTask", request)
-            sent = only(server, "CompleteActivityTask")
-            assert isinstance(sent, pb.ActivityResponse)
-            assert sent.ByteSize() < 80_000
-            details = sent.failureDetails
-            assert details.errorMessage.startswith("eeee")
-            assert "cut: 90000 bytes, whole in stackTrace" in details.errorMessage
-            assert "property large dropped: 70" in details.errorMessage
-            assert list(details.properties) == ["small"]
-            assert "cut: 90000 bytes" in details.innerFailure.errorMessage
-            assert store.download(details.stackTrace.value) == b"e" * 90_000 + b"\n"
-            assert request.SerializeToString() == before
+    with Externalizer(store, message_budget_bytes=80_000) as externalizer:
+        with opened("sync", address, externalizer) as form:
+            request = activity_response("")
+            request.ClearField("result")
+            failure = request.failureDetails
+            failure.errorMessage = "e" * 90_000
+            failure.properties["small"].CopyFrom(Value(string_value="kept"))
+            failure.properties["large"].CopyFrom(Value(string_value="p" * 70_000))
+            failure.innerFailure.errorMessage = "i" * 90_000
+            before = request.SerializeToString()
+            form.call("CompleteActivityTask", request)
+        sent = only(server, "CompleteActivityTask")
+        assert isinstance(sent, pb.ActivityResponse)
+        assert sent.ByteSize() < 80_000
+        details = sent.failureDetails
+        assert details.errorMessage.startswith("eeee")
+        assert "cut: 90000 bytes, whole in stackTrace" in details.errorMessage
+        assert "property large dropped: 70" in details.errorMessage
+        assert list(details.properties) == ["small"]
+        assert "cut: 90000 bytes" in details.innerFailure.errorMessage
+        assert store.download(details.stackTrace.value) == b"e" * 90_000 + b"\n"
+        assert request.SerializeToString() == before
 
 
 @pytest.mark.parametrize("cuttable", [True, False])
@@ -375,9 +372,8 @@ def test_a_small_completion_that_is_refused_as_exhausted_is_left_to_the_worker(
     assert len(server.named("CompleteActivityTask")) == 1
 
 
-@pytest.mark.parametrize("kind", ["sync", "aio"])
 def test_what_is_under_the_threshold_is_cut_too_where_the_server_takes_less(
-    kind: str, address: str, server: ScriptedServer
+    address: str, server: ScriptedServer
 ) -> None:
     def refuse_first(request: Message, context: grpc.ServicerContext) -> Message:
         if len(server.named("CompleteActivityTask")) == 1:
@@ -386,7 +382,7 @@ def test_what_is_under_the_threshold_is_cut_too_where_the_server_takes_less(
 
     server.answers["CompleteActivityTask"] = refuse_first
     failed = pb.ActivityResponse(failureDetails=pb.TaskFailureDetails(errorMessage="e" * 100_000))
-    with Externalizer(InMemoryPayloadStore()) as externalizer, opened(kind, address, externalizer) as form:
+    with Externalizer(InMemoryPayloadStore()) as externalizer, opened("sync", address, externalizer) as form:
         form.call("CompleteActivityTask", failed)
     sent = server.named("CompleteActivityTask")[-1]
     assert isinstance(sent, pb.ActivityResponse)
@@ -415,11 +411,13 @@ def test_what_was_uploaded_for_a_completion_that_is_refused_for_good_is_deleted(
     assert len(store) == 0
 
 
-@pytest.mark.parametrize("kind", ["sync", "aio"])
 def test_a_payload_over_the_maximum_is_named_as_that_also_where_the_message_is_over_the_budget(
-    kind: str, address: str, server: ScriptedServer, store: ScriptedStore
+    address: str, server: ScriptedServer, store: ScriptedStore
 ) -> None:
-    with Externalizer(store, message_budget_bytes=MAXIMUM) as externalizer, opened(kind, address, externalizer) as form:
+    with (
+        Externalizer(store, message_budget_bytes=MAXIMUM) as externalizer,
+        opened("sync", address, externalizer) as form,
+    ):
         form.call("CompleteActivityTask", activity_response(TOO_LARGE))
     sent = only(server, "CompleteActivityTask")
     assert isinstance(sent, pb.ActivityResponse)
@@ -603,10 +601,9 @@ def test_an_item_whose_failure_is_refused_is_given_back(
     stream.cancel()
 
 
-@pytest.mark.parametrize("make", [PayloadInterceptor, async_payload_interceptors])
-def test_max_deliveries_is_checked(make: object, store: ScriptedStore) -> None:
+def test_max_deliveries_is_checked(store: ScriptedStore) -> None:
     with pytest.raises(ValueError, match="max_deliveries is 0"):
-        make(store, max_deliveries=0)  # type: ignore[operator]
+        PayloadInterceptor(store, max_deliveries=0)
 
 
 def test_errors_of_ours_have_no_code() -> None:

@@ -1,149 +1,63 @@
-"""The work items that are under way, and how often each came back."""
+"""Registry of work items in flight, and of their redelivery counts."""
 
 from __future__ import annotations
 
-import itertools
-import random
-import time
 from collections import OrderedDict
-from dataclasses import dataclass
-from threading import Lock as ThreadLock
-from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+from threading import Lock
+from typing import TYPE_CHECKING
 
-from ._messages import ACTIVITY, ENTITY, ORCHESTRATION, held_locks
+from durabletask_payloads.interceptors._verdict import Backoff, decide, is_transient
+
+from .kinds import KIND_BY_REQUEST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from typing import TypeAlias
+    from collections.abc import Callable
 
     import durabletask.internal.orchestrator_service_pb2 as pb
 
-    from ._messages import Completion, Kind, Lock, Operation
+    from durabletask_payloads.interceptors._verdict import Abandon, Final
 
-    # Kind, instance id (empty for an entity: its completion does not name it), task id and completion token.
-    _Key: TypeAlias = tuple[str, str, int, str]
+    from .kinds import Holder, WorkItem
+    from .kinds._base import Completion, Key
 
-# More than a worker has under way at once. What is pushed out costs no payload: only a failed completion may have
-# to be given back instead, or leave a lock to the backend.
+    # Kind, instance id and task id: what stays the same over redeliveries, which may have other completion tokens.
+    _Subject = tuple[str, str, int]
+
+# More than a worker has in flight at once. An entry that is pushed out costs no payload: only a completion that fails
+# may then have to be abandoned instead, or leave a lock to the backend.
 _MOST_ITEMS = 4096
 
-_FIRST_DELAY_SECONDS = 0.25
-_LONGEST_DELAY_SECONDS = 30.0
 
+class Registry:
+    """Work items in flight, and the verdict on those that fail. Bounded: the oldest entries go first.
 
-class Holder(Protocol):
-    """The stream that a work item came from."""
+    Safe for any number of threads.
 
-    def give_back(self, item: WorkItem, delay: float) -> bool:
-        """Abandon `item` in `delay` seconds, or when the stream ends. False if it has ended."""
-        ...
-
-
-class FailedOperation(NamedTuple):
-    """An operation that was taken out of an entity batch: its place among the operations, and why."""
-
-    position: int
-    operation: Operation
-    error: Exception
-
-
-class _Subject(NamedTuple):
-    """What is delivered again: another delivery may have another completion token."""
-
-    kind: str
-    instance_id: str
-    task_id: int
-
-
-@dataclass(slots=True)
-class WorkItem:
-    """What has to be known of a work item when it is completed.
-
-    Attributes:
-        is_known: whether it was seen when it arrived; else the next two are empty, which says nothing.
-        history: what an orchestration is to replay: read only when it has to be failed, since that takes a walk.
-        state: of an entity as it arrived, so mostly a token.
-        failed: the operations that were taken out of an entity batch.
+    Args:
+        max_deliveries: after how many deliveries with a transient error a work item is completed as failed.
+        transfers: counts the transfers of the store that succeeded.
     """
 
-    kind: Kind
-    instance_id: str
-    task_id: int
-    token: str
-    is_known: bool = False
-    holder: Holder | None = None
-    history: pb.OrchestratorRequest | None = None
-    state: str | None = None
-    failed: Sequence[FailedOperation] = ()
-
-    @property
-    def locks(self) -> tuple[Lock, ...]:
-        """What the history of an orchestration holds locked."""
-        return held_locks(self._events())
-
-    @property
-    def next_id(self) -> int:
-        """The first action id that is free."""
-        return 1 + max((event.eventId for event in self._events()), default=-1)
-
-    def _events(self) -> Iterable[pb.HistoryEvent]:
-        return () if self.history is None else itertools.chain(self.history.pastEvents, self.history.newEvents)
-
-    @property
-    def key(self) -> _Key:
-        return self.kind.name, "" if self.kind is ENTITY else self.instance_id, self.task_id, self.token
-
-    @property
-    def subject(self) -> _Subject:
-        return _Subject(self.kind.name, self.instance_id, self.task_id)
-
-    def __str__(self) -> str:
-        task = f" {self.task_id}" if self.kind is ACTIVITY else ""
-        return f"{self.kind.name}{task} of {self.instance_id}" if task else f"{self.kind.name} {self.instance_id}"
-
-
-def _key_of(kind: Kind, completion: Completion) -> _Key:
-    """The key of the work item that `completion` is for."""
-    if kind is ACTIVITY:
-        activity = cast("pb.ActivityResponse", completion)  # by its kind, here and below
-        return kind.name, activity.instanceId, activity.taskId, activity.completionToken
-    if kind is ORCHESTRATION:
-        return kind.name, cast("pb.OrchestratorResponse", completion).instanceId, 0, completion.completionToken
-    return kind.name, "", 0, completion.completionToken
-
-
-class WorkItems:
-    """The registry. Safe for any number of threads; bounded, the oldest out first."""
-
-    def __init__(self, max_deliveries: int) -> None:
+    def __init__(self, max_deliveries: int, transfers: Callable[[], int]) -> None:
+        if max_deliveries < 1:
+            raise ValueError(f"max_deliveries is {max_deliveries}: an item has to be delivered at least once")
         self._max_deliveries = max_deliveries
-        self._lock = ThreadLock()
-        # No LRUCache: that is written in Python, and each work item of everybody comes through here.
-        self._items: OrderedDict[_Key, WorkItem] = OrderedDict()
+        self._backoff = Backoff(transfers)
+        self._lock = Lock()
+        # No LRUCache: it is written in Python, and every work item of the worker passes through here.
+        self._items: OrderedDict[Key, WorkItem] = OrderedDict()
         self._returns: OrderedDict[_Subject, int] = OrderedDict()
 
     def __len__(self) -> int:
         with self._lock:
             return len(self._items)
 
-    def arrived(self, message: pb.WorkItem, holder: Holder) -> WorkItem | None:
-        """Keep what has to be known of `message`; None if it is no work: a ping, or what this version does not know."""
-        token = message.completionToken
-        request = message.WhichOneof("request")
-        if request == "activityRequest":
-            activity = message.activityRequest
-            instance_id = activity.orchestrationInstance.instanceId
-            item = WorkItem(ACTIVITY, instance_id, activity.taskId, token, True, holder)
-        elif request == "orchestratorRequest":
-            history = message.orchestratorRequest
-            item = WorkItem(ORCHESTRATION, history.instanceId, 0, token, True, holder, history)
-        elif request == "entityRequest" or request == "entityRequestV2":
-            batch = message.entityRequest if request == "entityRequest" else message.entityRequestV2
-            item = WorkItem(ENTITY, batch.instanceId, 0, token, True, holder)
-            if batch.HasField("entityState"):
-                item.state = batch.entityState.value
-        else:
+    def arrived(self, work: pb.WorkItem, holder: Holder) -> WorkItem | None:
+        """Register `work`; None if it is no work item: a ping, or a kind that this version does not know."""
+        kind = KIND_BY_REQUEST.get(work.WhichOneof("request") or "")
+        if kind is None:
             return None
+        item = kind.arrived(work, holder)
         key = item.key
         with self._lock:
             self._items[key] = item
@@ -152,80 +66,56 @@ class WorkItems:
                 self._items.popitem(last=False)
         return item
 
-    def find(self, kind: Kind, completion: Completion) -> WorkItem:
-        """The work item that `completion` is for: as it arrived, or what the completion tells."""
-        key = _key_of(kind, completion)
+    def find(self, kind: type[WorkItem], completion: Completion) -> WorkItem:
+        """Return the work item that `completion` is for: as it arrived, or what the completion tells of it."""
+        key = kind.key_of(completion)
         with self._lock:
-            return self._items.get(key) or WorkItem(kind, *key[1:])
+            return self._items.get(key) or kind(*key[1:])
 
-    def completed(self, kind: Kind, completion: Completion) -> None:
-        """`completion` got to the server."""
-        key = _key_of(kind, completion)
+    def completed(self, kind: type[WorkItem], completion: Completion) -> None:
+        """Forget the work item of a `completion` that the server accepted."""
+        key = kind.key_of(completion)
         with self._lock:
             item = self._items.pop(key, None)
             if self._returns:
-                self._returns.pop((item or WorkItem(kind, *key[1:])).subject, None)
+                self._returns.pop(key[:3] if item is None else _subject(item), None)
 
     def done(self, item: WorkItem) -> None:
-        """`item` was completed."""
+        """Forget `item`, which was completed."""
         with self._lock:
             self._items.pop(item.key, None)
-            if self._returns:
-                self._returns.pop(item.subject, None)
+            self._returns.pop(_subject(item), None)
 
-    def given_back(self, item: WorkItem) -> None:
-        """`item` was abandoned, and will be delivered again."""
+    def abandoned(self, item: WorkItem) -> None:
+        """Forget `item`, which was abandoned, but not how often it was delivered."""
         with self._lock:
             self._items.pop(item.key, None)
 
-    def abandoned(self, kind: Kind, token: str) -> None:
-        """The SDK abandons the item with `token`. Several activities may have one token: they stay."""
+    def abandoned_by_worker(self, kind: type[WorkItem], token: str) -> None:
+        """Forget the work item that the SDK abandons. If several activities have the same token, they stay."""
         with self._lock:
-            keys = [key for key in self._items if key[0] == kind.name and key[3] == token]
+            keys = [key for key in self._items if key[0] == kind.kind and key[3] == token]
             if len(keys) == 1:
                 del self._items[keys[0]]
 
-    def failed_again(self, item: WorkItem) -> int:
-        """Count a delivery of `item` that ended with a transient error, and return how many there were."""
+    def judge(self, item: WorkItem, error: Exception) -> Abandon | Final:
+        """Decide what becomes of `item`, which failed with `error`, and count the delivery if that is transient."""
+        deliveries = self._count(item) if is_transient(error) else 0
+        return decide(error, deliveries, self._max_deliveries, lambda: self._backoff.delay(deliveries))
+
+    def delay(self, item: WorkItem) -> float:
+        """Count a delivery of `item`, which has to be abandoned, and return the seconds to wait before."""
+        return self._backoff.delay(self._count(item))
+
+    def _count(self, item: WorkItem) -> int:
         with self._lock:
-            count = self._returns.pop(item.subject, 0) + 1
-            self._returns[item.subject] = count
+            subject = _subject(item)
+            count = self._returns.pop(subject, 0) + 1
+            self._returns[subject] = count
             if len(self._returns) > _MOST_ITEMS:
                 self._returns.popitem(last=False)
             return count
 
-    def is_last(self, deliveries: int) -> bool:
-        return deliveries >= self._max_deliveries
 
-
-class Backoff:
-    """How long a work item is kept before it is given back: to give it back at once would be a hot loop.
-
-    Grows with the deliveries of the item, and with the rounds in which the store failed and nothing else got
-    through. Safe for any number of threads.
-    """
-
-    def __init__(self, transfers: Callable[[], int]) -> None:
-        self._transfers = transfers
-        self._lock = ThreadLock()
-        self._seen = -1
-        self._round = 0
-        self._round_ends = 0.0
-
-    def delay(self, deliveries: int) -> float:
-        """Seconds to wait after the delivery with this number failed."""
-        now = time.monotonic()
-        with self._lock:
-            transfers = self._transfers()
-            if transfers != self._seen:
-                self._seen = transfers
-                self._round = 0
-                self._round_ends = 0.0
-            if now >= self._round_ends:
-                self._round += 1
-                self._round_ends = now + _seconds(self._round)
-            return _seconds(max(self._round, deliveries)) * random.uniform(0.75, 1.0)
-
-
-def _seconds(step: int) -> float:
-    return min(_LONGEST_DELAY_SECONDS, _FIRST_DELAY_SECONDS * 2.0 ** min(step - 1, 20))
+def _subject(item: WorkItem) -> _Subject:
+    return item.kind, item.instance_id, item.task_id

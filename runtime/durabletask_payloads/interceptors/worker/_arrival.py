@@ -1,0 +1,64 @@
+"""Arrivals: work items deexternalized before the worker sees them, or completed as failed in its place."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import grpc
+
+from durabletask_payloads.interceptors._protocol import log
+from durabletask_payloads.interceptors._verdict import Abandon
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
+    import durabletask.internal.orchestrator_service_pb2 as pb
+    from google.protobuf.message import Message
+
+    from durabletask_payloads import Externalizer
+
+    from ._registry import Registry
+    from .kinds import WorkItem
+
+
+class Arrival(Enum):
+    """What becomes of a work item that arrived, if it is not abandoned."""
+
+    HAND_OVER = "hand over"
+    DROP = "drop"  # it was completed as failed
+
+
+Outcome: TypeAlias = "Arrival | Abandon"
+
+
+def deexternalize_arrival(
+    item: WorkItem,
+    work: pb.WorkItem,
+    externalizer: Externalizer,
+    registry: Registry,
+    send: Callable[[WorkItem, Message], grpc.StatusCode],
+) -> Outcome:
+    """Deexternalize `work` in place; if that fails for good, complete it as failed.
+
+    Args:
+        item: the entry of `work` in the registry.
+        send: sends a completion of `item`, and returns the status code of the call.
+    """
+    try:
+        item.deexternalize(work, externalizer.deexternalize)
+        return Arrival.HAND_OVER
+    except Exception as reason:
+        error = reason
+    verdict = registry.judge(item, error)
+    if isinstance(verdict, Abandon):
+        log.warning("abandoning %s in %.2g s: %s", item, verdict.delay, error)
+        return verdict
+    log.error("completing %s as failed, its payload cannot be downloaded: %s", item, verdict.error)
+    code = send(item, item.failed_arrival(work, verdict.error))
+    if code is grpc.StatusCode.OK:
+        registry.done(item)
+        return Arrival.DROP
+    log.warning("abandoning %s, it could not be completed as failed: %s", item, code)
+    return Abandon(registry.delay(item))

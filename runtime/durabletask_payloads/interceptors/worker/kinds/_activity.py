@@ -1,0 +1,65 @@
+"""Activities as work items."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from durabletask_payloads.interceptors._protocol import new
+from durabletask_payloads.interceptors.worker._truncation import describe
+
+from ._base import WorkItem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import durabletask.internal.orchestrator_service_pb2 as pb
+    from typing_extensions import Self
+
+    from ._base import Completion, Holder, Key
+
+
+class Activity(WorkItem):
+    """An activity, keyed by its task id too: a backend may give all activities of a turn one completion token."""
+
+    __slots__ = ()
+
+    kind = "activity"
+    requests = ("activityRequest",)
+    complete = "CompleteActivityTask"
+    abandon = "AbandonTaskActivityWorkItem"
+    abandonment = "AbandonActivityTaskRequest"
+
+    @classmethod
+    def arrived(cls, work: pb.WorkItem, holder: Holder) -> Self:
+        request = work.activityRequest
+        return cls(request.orchestrationInstance.instanceId, request.taskId, work.completionToken, holder)
+
+    @staticmethod
+    def key_of(completion: Completion) -> Key:
+        response = cast("pb.ActivityResponse", completion)  # by its RPC, here and below
+        return "activity", response.instanceId, response.taskId, response.completionToken
+
+    @property
+    def key(self) -> Key:
+        return "activity", self.instance_id, self.task_id, self.token
+
+    def __str__(self) -> str:
+        return f"activity {self.task_id} of {self.instance_id}"
+
+    def failed_arrival(self, work: pb.WorkItem, error: Exception) -> pb.ActivityResponse:
+        return self._failed(new(work, "ActivityResponse"), error)
+
+    def failures_in(self, completion: Completion) -> Iterator[pb.TaskFailureDetails]:
+        response = cast("pb.ActivityResponse", completion)
+        if response.HasField("failureDetails"):
+            yield response.failureDetails
+
+    def substitute(self, completion: Completion, error: Exception, threshold: int) -> pb.ActivityResponse:
+        return self._failed(type(cast("pb.ActivityResponse", completion))(), error)
+
+    def _failed(self, response: pb.ActivityResponse, error: Exception) -> pb.ActivityResponse:
+        response.instanceId = self.instance_id
+        response.taskId = self.task_id
+        response.completionToken = self.token
+        describe(response.failureDetails, error)
+        return response

@@ -1,0 +1,117 @@
+"""The base of the kinds of work items: what the interceptor has to know of one that is in flight."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import TypeAlias
+
+    import durabletask.internal.orchestrator_service_pb2 as pb
+    from google.protobuf.message import Message
+    from typing_extensions import Self
+
+    from durabletask_payloads.interceptors._protocol import AbandonRequestName
+
+    Completion: TypeAlias = pb.ActivityResponse | pb.OrchestratorResponse | pb.EntityBatchResult
+    # Kind, instance id (empty for an entity: its completion does not name it), task id and completion token.
+    Key: TypeAlias = tuple[str, str, int, str]
+
+
+class Holder(Protocol):
+    """The stream that a work item arrived on."""
+
+    def abandon_later(self, item: WorkItem, delay: float) -> bool:
+        """Abandon `item` in `delay` seconds, or when the stream ends. Return False if it has ended."""
+        ...
+
+
+class FailedOperation(NamedTuple):
+    """An operation that was taken out of an entity batch: its position, what to report of it, and why."""
+
+    position: int
+    info: pb.OperationInfo | None
+    error: Exception
+
+
+class WorkItem(ABC):
+    """A work item in flight. Each kind is a subclass: how it arrives, is keyed, completed, failed and abandoned.
+
+    Attributes:
+        kind: the word for logs and errors.
+        requests: the members of `WorkItem.request` that carry this kind.
+        complete, abandon: the RPCs that end it.
+        abandonment: the request message of `abandon`.
+        has_parts: whether parts of it can fail while the rest is handed over and completed.
+        fails_by_arrival: whether its arrival has to be known to complete it as failed.
+        holder: the stream it arrived on; None if its arrival is not known any more.
+        failed: the operations that were taken out of an entity batch.
+    """
+
+    __slots__ = ("holder", "instance_id", "task_id", "token")
+
+    kind: ClassVar[str]
+    requests: ClassVar[tuple[str, ...]]
+    complete: ClassVar[str]
+    abandon: ClassVar[str]
+    abandonment: ClassVar[AbandonRequestName]
+    has_parts: ClassVar[bool] = False
+    fails_by_arrival: ClassVar[bool] = False
+    failed: Sequence[FailedOperation] = ()
+
+    def __init__(self, instance_id: str, task_id: int, token: str, holder: Holder | None = None) -> None:
+        self.instance_id = instance_id
+        self.task_id = task_id
+        self.token = token
+        self.holder = holder
+
+    @classmethod
+    @abstractmethod
+    def arrived(cls, work: pb.WorkItem, holder: Holder) -> Self:
+        """Note what has to be known of `work` when it is completed."""
+
+    @staticmethod
+    @abstractmethod
+    def key_of(completion: Completion) -> Key:
+        """Return the key of the work item that `completion` is for."""
+
+    @property
+    @abstractmethod
+    def key(self) -> Key:
+        """The key of this work item in the registry."""
+
+    # ---- arrival ----------------------------------------------------------------------------------------------
+
+    def deexternalize(self, work: pb.WorkItem, deexternalize: Callable[[Message], None]) -> None:
+        """Deexternalize `work` in place, or raise the error of `deexternalize`."""
+        deexternalize(work)
+
+    @abstractmethod
+    def failed_arrival(self, work: pb.WorkItem, error: Exception) -> Completion:
+        """Make the completion that reports `work`, which cannot be deexternalized, as failed."""
+
+    # ---- completion -------------------------------------------------------------------------------------------
+
+    def whole(self, completion: Completion) -> Completion:
+        """Return `completion`, in a copy if something has to be added to it."""
+        return completion
+
+    @abstractmethod
+    def failures_in(self, completion: Completion) -> Iterator[pb.TaskFailureDetails]:
+        """Yield the failure details in `completion`, without inner ones."""
+
+    def fail_large_results(self, completion: Completion, error: Exception, maximum: int) -> bool:
+        """Replace results over `maximum` bytes by failures, in place. Return whether there was one."""
+        return False
+
+    @abstractmethod
+    def substitute(self, completion: Completion, error: Exception, threshold: int) -> Completion:
+        """Make the completion that reports this work item as failed, in place of `completion`.
+
+        Args:
+            completion: what cannot be sent.
+            error: why.
+            threshold: how large a payload may be to stay in the substitute, in bytes.
+        """

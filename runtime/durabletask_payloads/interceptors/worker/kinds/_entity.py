@@ -1,0 +1,214 @@
+"""Batches of entity operations as work items."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from durabletask_payloads._errors import PayloadTooLargeError
+from durabletask_payloads.interceptors._protocol import log, new
+from durabletask_payloads.interceptors._verdict import is_transient
+from durabletask_payloads.interceptors.worker._truncation import describe
+
+from ._base import FailedOperation, WorkItem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    import durabletask.internal.orchestrator_service_pb2 as pb
+    from google.protobuf.message import Message
+    from typing_extensions import Self
+
+    from ._base import Completion, Holder, Key
+
+
+class _Operation(NamedTuple):
+    """One operation of a batch.
+
+    Attributes:
+        place: its index in the repeated field, where other things may stand too.
+        message: the operation, which can be deexternalized by itself.
+        info: what a completion has to say about it; None for a batch of the first version.
+    """
+
+    place: int
+    message: pb.OperationRequest | pb.HistoryEvent
+    info: pb.OperationInfo | None
+
+
+class Entity(WorkItem):
+    """A batch of operations on one entity.
+
+    Attributes:
+        state: the state of the entity as it arrived: mostly a token.
+    """
+
+    __slots__ = ("failed", "state")
+
+    kind = "entity"
+    requests = ("entityRequest", "entityRequestV2")
+    complete = "CompleteEntityTask"
+    abandon = "AbandonTaskEntityWorkItem"
+    abandonment = "AbandonEntityTaskRequest"
+    has_parts = True
+    fails_by_arrival = True  # without the state as it arrived, a failed batch would delete the state
+    state: str | None
+    failed: Sequence[FailedOperation]
+
+    def __init__(
+        self, instance_id: str, task_id: int, token: str, holder: Holder | None = None, state: str | None = None
+    ) -> None:
+        super().__init__(instance_id, task_id, token, holder)
+        self.state = state
+        self.failed = ()
+
+    @classmethod
+    def arrived(cls, work: pb.WorkItem, holder: Holder) -> Self:
+        batch = _batch_in(work)
+        state = batch.entityState.value if batch.HasField("entityState") else None
+        return cls(batch.instanceId, 0, work.completionToken, holder, state)
+
+    @staticmethod
+    def key_of(completion: Completion) -> Key:
+        return "entity", "", 0, completion.completionToken
+
+    @property
+    def key(self) -> Key:
+        return "entity", "", 0, self.token
+
+    def __str__(self) -> str:
+        return f"entity {self.instance_id}"
+
+    # ---- arrival ----------------------------------------------------------------------------------------------
+
+    def deexternalize(self, work: pb.WorkItem, deexternalize: Callable[[Message], None]) -> None:
+        """Deexternalize `work` as a whole, or operation by operation: one that fails for good is taken out.
+
+        Raises:
+            Exception: the error of `deexternalize`, if it is transient or concerns the state or all operations.
+        """
+        try:
+            deexternalize(work)
+            return
+        except Exception as reason:
+            if is_transient(reason):
+                raise
+            error = reason
+        batch = _batch_in(work)
+        state = type(batch)()
+        state.entityState.CopyFrom(batch.entityState)
+        deexternalize(state)
+        failed: list[FailedOperation] = []
+        places: list[int] = []
+        operations = _operations_in(work)
+        for position, operation in enumerate(operations):
+            try:
+                deexternalize(operation.message)
+            except Exception as reason:
+                if is_transient(reason):
+                    raise
+                failed.append(FailedOperation(position, operation.info, reason))
+                places.append(operation.place)
+                log.error("failing operation %d of %s: %s", position, self, reason)
+        if len(failed) == len(operations):
+            raise error
+        if batch.HasField("entityState"):
+            batch.entityState.CopyFrom(state.entityState)
+        for place in reversed(places):
+            if work.HasField("entityRequest"):
+                del work.entityRequest.operations[place]
+            else:
+                del work.entityRequestV2.operationRequests[place]
+        self.failed = failed
+
+    def failed_arrival(self, work: pb.WorkItem, error: Exception) -> pb.EntityBatchResult:
+        operations = _operations_in(work)
+        infos = [operation.info for operation in operations if operation.info is not None]
+        return self._failed(new(work, "EntityBatchResult"), error, len(operations), infos)
+
+    # ---- completion -------------------------------------------------------------------------------------------
+
+    def whole(self, completion: Completion) -> Completion:
+        """Return `completion` with the failures of the operations that were taken out, at their places."""
+        batch = cast("pb.EntityBatchResult", completion)  # by its RPC, here and below
+        copy = deepcopy(batch)
+        results, infos = list(batch.results), list(batch.operationInfos)
+        for position, info, error in self.failed:
+            results.insert(position, _failure(batch, error))
+            if info is not None:
+                infos.insert(position, info)
+        del copy.results[:], copy.operationInfos[:]
+        copy.results.extend(results)
+        copy.operationInfos.extend(infos)
+        return copy
+
+    def failures_in(self, completion: Completion) -> Iterator[pb.TaskFailureDetails]:
+        batch = cast("pb.EntityBatchResult", completion)
+        for result in batch.results:
+            if result.HasField("failure"):
+                yield result.failure.failureDetails
+        if batch.HasField("failureDetails"):
+            yield batch.failureDetails
+
+    def fail_large_results(self, completion: Completion, error: Exception, maximum: int) -> bool:
+        if not isinstance(error, PayloadTooLargeError):
+            return False
+        batch = cast("pb.EntityBatchResult", completion)
+        changed = False
+        for result in batch.results:
+            if result.HasField("success") and len(result.success.result.value.encode()) > maximum:
+                failed = _failure(batch, error)
+                failed.failure.startTimeUtc.CopyFrom(result.success.startTimeUtc)
+                failed.failure.endTimeUtc.CopyFrom(result.success.endTimeUtc)
+                result.CopyFrom(failed)
+                changed = True
+        return changed
+
+    def substitute(self, completion: Completion, error: Exception, threshold: int) -> pb.EntityBatchResult:
+        batch = cast("pb.EntityBatchResult", completion)
+        return self._failed(type(batch)(), error, len(batch.results), batch.operationInfos)
+
+    def _failed(
+        self, batch: pb.EntityBatchResult, error: Exception, operations: int, infos: Iterable[pb.OperationInfo]
+    ) -> pb.EntityBatchResult:
+        """Fill `batch`: all operations failed, and the state is as it arrived."""
+        batch.completionToken = self.token
+        batch.results.extend(_failure(batch, error) for _ in range(operations))
+        batch.operationInfos.extend(infos)
+        if self.state is not None:
+            batch.entityState.value = self.state
+        describe(batch.failureDetails, error)
+        return batch
+
+
+def _batch_in(work: pb.WorkItem) -> pb.EntityBatchRequest | pb.EntityRequest:
+    return work.entityRequest if work.HasField("entityRequest") else work.entityRequestV2
+
+
+def _operations_in(work: pb.WorkItem) -> list[_Operation]:
+    """Return the operations of a batch, in order."""
+    if work.HasField("entityRequest"):
+        return [_Operation(place, operation, None) for place, operation in enumerate(work.entityRequest.operations)]
+    found: list[_Operation] = []
+    for place, event in enumerate(work.entityRequestV2.operationRequests):
+        if event.HasField("entityOperationSignaled"):
+            info = new(work, "OperationInfo")
+            info.requestId = event.entityOperationSignaled.requestId
+            found.append(_Operation(place, event, info))
+        elif event.HasField("entityOperationCalled"):
+            called = event.entityOperationCalled
+            info = new(work, "OperationInfo")
+            info.requestId = called.requestId
+            info.responseDestination.instanceId = called.parentInstanceId.value
+            info.responseDestination.executionId.CopyFrom(called.parentExecutionId)
+            found.append(_Operation(place, event, info))
+    return found
+
+
+def _failure(batch: pb.EntityBatchResult, error: Exception) -> pb.OperationResult:
+    """Make the result of an operation that failed with `error`, of the descriptor pool of `batch`."""
+    result = type(batch)().results.add()
+    result.failure.startTimeUtc.GetCurrentTime()
+    result.failure.endTimeUtc.GetCurrentTime()
+    describe(result.failure.failureDetails, error)
+    return result

@@ -1,0 +1,140 @@
+"""Orchestrations as work items."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
+
+from durabletask_payloads.interceptors._protocol import new
+from durabletask_payloads.interceptors.worker._truncation import describe
+
+from ._base import WorkItem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    import durabletask.internal.orchestrator_service_pb2 as pb
+    from typing_extensions import Self
+
+    from ._base import Completion, Holder, Key
+
+# ORCHESTRATION_STATUS_FAILED, a number of the wire format; the type of an enum value exists for the checkers only.
+_FAILED: Final = cast("pb.OrchestrationStatus.ValueType", 3)
+
+
+class Lock(NamedTuple):
+    """An entity that an orchestration holds locked."""
+
+    critical_section_id: str
+    entity_id: str
+
+
+class Orchestration(WorkItem):
+    """A turn of an orchestration. When it fails for good, the locks that it holds are released.
+
+    Attributes:
+        history: what arrived. It is read only when the orchestration has to be failed, since that takes a walk.
+    """
+
+    __slots__ = ("history",)
+
+    kind = "orchestration"
+    requests = ("orchestratorRequest",)
+    complete = "CompleteOrchestratorTask"
+    abandon = "AbandonTaskOrchestratorWorkItem"
+    abandonment = "AbandonOrchestrationTaskRequest"
+    history: pb.OrchestratorRequest | None
+
+    def __init__(
+        self,
+        instance_id: str,
+        task_id: int,
+        token: str,
+        holder: Holder | None = None,
+        history: pb.OrchestratorRequest | None = None,
+    ) -> None:
+        super().__init__(instance_id, task_id, token, holder)
+        self.history = history
+
+    @classmethod
+    def arrived(cls, work: pb.WorkItem, holder: Holder) -> Self:
+        request = work.orchestratorRequest
+        return cls(request.instanceId, 0, work.completionToken, holder, request)
+
+    @staticmethod
+    def key_of(completion: Completion) -> Key:
+        response = cast("pb.OrchestratorResponse", completion)  # by its RPC, here and below
+        return "orchestration", response.instanceId, 0, response.completionToken
+
+    @property
+    def key(self) -> Key:
+        return "orchestration", self.instance_id, 0, self.token
+
+    def __str__(self) -> str:
+        return f"orchestration {self.instance_id}"
+
+    def failed_arrival(self, work: pb.WorkItem, error: Exception) -> pb.OrchestratorResponse:
+        request = work.orchestratorRequest
+        trace = request.orchestrationTraceContext if request.HasField("orchestrationTraceContext") else None
+        return self._failed(new(work, "OrchestratorResponse"), error, trace, ())
+
+    def failures_in(self, completion: Completion) -> Iterator[pb.TaskFailureDetails]:
+        for action in cast("pb.OrchestratorResponse", completion).actions:
+            if action.HasField("completeOrchestration") and action.completeOrchestration.HasField("failureDetails"):
+                yield action.completeOrchestration.failureDetails
+
+    def substitute(self, completion: Completion, error: Exception, threshold: int) -> pb.OrchestratorResponse:
+        response = cast("pb.OrchestratorResponse", completion)
+        trace = response.orchestrationTraceContext if response.HasField("orchestrationTraceContext") else None
+        failed = self._failed(type(response)(), error, trace, response.actions)
+        if len(response.customStatus.value.encode()) <= threshold:
+            failed.customStatus.CopyFrom(response.customStatus)
+        return failed
+
+    def _failed(
+        self,
+        response: pb.OrchestratorResponse,
+        error: Exception,
+        trace_context: pb.OrchestrationTraceContext | None,
+        actions: Iterable[pb.OrchestratorAction],
+    ) -> pb.OrchestratorResponse:
+        """Fill `response`: the unlocks among `actions` stay, and one is added for each lock that is still held."""
+        response.instanceId = self.instance_id
+        response.completionToken = self.token
+        if trace_context is not None:
+            response.orchestrationTraceContext.CopyFrom(trace_context)
+        events = () if self.history is None else (*self.history.pastEvents, *self.history.newEvents)
+        held = dict.fromkeys(held_locks(events))
+        next_id = 1 + max((event.eventId for event in events), default=-1)
+        completion_id = -1  # as in the SDK when its own code fails
+        for action in actions:
+            next_id = max(next_id, action.id + 1)
+            if action.HasField("sendEntityMessage") and action.sendEntityMessage.HasField("entityUnlockSent"):
+                unlock = action.sendEntityMessage.entityUnlockSent
+                held.pop(Lock(unlock.criticalSectionId, unlock.targetInstanceId.value), None)
+                response.actions.add().CopyFrom(action)
+            elif action.HasField("completeOrchestration"):
+                completion_id = action.id
+        for action_id, lock in zip(itertools.count(next_id), held):
+            added = response.actions.add(id=action_id).sendEntityMessage.entityUnlockSent
+            added.criticalSectionId = lock.critical_section_id
+            added.targetInstanceId.value = lock.entity_id
+            added.parentInstanceId.value = self.instance_id
+        completion = response.actions.add(id=completion_id).completeOrchestration
+        completion.orchestrationStatus = _FAILED
+        describe(completion.failureDetails, error)
+        return response
+
+
+def held_locks(events: Iterable[pb.HistoryEvent]) -> tuple[Lock, ...]:
+    """Return the entity locks that a history asked for and did not release, granted or not: the SDK releases both."""
+    held: dict[Lock, None] = {}
+    for event in events:
+        kind = event.WhichOneof("eventType")
+        if kind == "entityLockRequested":
+            request = event.entityLockRequested
+            held.update((Lock(request.criticalSectionId, entity), None) for entity in request.lockSet)
+        elif kind == "entityUnlockSent":
+            unlock = event.entityUnlockSent
+            held.pop(Lock(unlock.criticalSectionId, unlock.targetInstanceId.value), None)
+    return tuple(held)
