@@ -1,4 +1,4 @@
-"""The soak, as part of the suite: about half a minute. By itself, with other seeds: `python -m tests.slow.soak`."""
+"""The soak as part of the suite, about a minute. By itself: `python -m tests.slow.soak --seed N`."""
 
 from __future__ import annotations
 
