@@ -13,7 +13,7 @@ from durabletask_payloads import Externalizer, InMemoryPayloadStore, LargePayloa
 from durabletask_payloads.interceptors import PayloadInterceptor
 
 
-@pytest.mark.parametrize("length", [10, 50, 100])
+@pytest.mark.parametrize("length", [10, *(pytest.param(length, marks=pytest.mark.slow) for length in (50, 100))])
 def test_a_chain_downloads_nothing_in_one_process_and_each_result_once_in_the_next(length: int) -> None:
     store = InMemoryPayloadStore(LargePayloadStorageOptions(threshold_bytes=1_000))
     with (

@@ -22,7 +22,7 @@ import grpc
 from durabletask import client, worker
 from durabletask.grpc_options import GrpcChannelOptions
 from durabletask.testing import in_memory_backend as sdk
-from tests.support.sdk_backend import quiet
+from tests.support.sdk_backend import quiet, without_idle_second
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
@@ -247,6 +247,7 @@ def worker_on(
     arguments.setdefault("channel_options", GrpcChannelOptions(max_receive_message_length=64 * 1024 * 1024))
     # Any: the SDK's alias for interceptors is of grpc's classes, which a list of mixed ones is not for the checkers.
     made = of(host_address=address, interceptors=cast("Any", list(interceptors)), **{**quiet(of), **arguments})
+    without_idle_second(made)
     register(made, functions)
     return made
 
