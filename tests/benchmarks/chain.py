@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -22,9 +20,9 @@ from durabletask.extensions.azure_blob_payloads import BlobPayloadStoreOptions a
 from durabletask.grpc_options import GrpcChannelOptions
 from durabletask.payload import LargePayloadStorageOptions as SdkOptions
 from durabletask.payload import PayloadStore as SdkPayloadStore
-from durabletask.testing import InMemoryOrchestrationBackend
 from durabletask.worker import TaskHubGrpcWorker
 from tests.benchmarks import messages, processes
+from tests.support.sdk_backend import quiet_logger, sdk_backend
 
 from durabletask_payloads import DirectoryPayloadStore, Externalizer, LargePayloadStorageOptions
 from durabletask_payloads.interceptors import PayloadInterceptor
@@ -131,27 +129,6 @@ def large(context: task.ActivityContext, plan: list[int]) -> str:
 # ---- the processes -------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def backend() -> Generator[str]:
-    """The SDK's in-memory backend; yields its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    running = InMemoryOrchestrationBackend(port=port)
-    running.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        running.stop()
-
-
-def quiet() -> logging.Logger:
-    """A logger that writes nothing."""
-    logger = logging.Logger("quiet")
-    logger.addHandler(logging.NullHandler())
-    return logger
-
-
 @dataclass(frozen=True)
 class Wiring:
     """What a worker and a client are made with, and how many downloads there were."""
@@ -174,7 +151,7 @@ def wired(job: Job) -> Generator[Wiring]:
         else:
             sdk = SdkBlobPayloadStoreOptions(connection_string=job.connection_string)
             store = stack.enter_context(SdkBlobPayloadStore(sdk))
-        arguments: dict[str, Any] = {"logger": quiet()}
+        arguments: dict[str, Any] = {"logger": quiet_logger()}
         if job.side == "ours":
             externalizer = stack.enter_context(Externalizer(store))
             arguments["interceptors"] = [PayloadInterceptor(externalizer)]
@@ -202,7 +179,7 @@ def _main(job: Job) -> Outcome:
             sys.stdin.read()  # until the first process closes it
             return Outcome(0.0, wiring.downloads())
     with (
-        backend() as address,
+        sdk_backend() as address,
         wired(job) as wiring,
         client.TaskHubGrpcClient(host_address=address, **wiring.arguments) as hub,
     ):

@@ -1,6 +1,8 @@
-"""A TCP proxy that makes a server on this machine as far away as one over the network: `python -m ... PORT SECONDS`.
+"""A TCP proxy that makes a server on this machine as far away as one over the network.
 
-It passes on what comes half a round trip later, in both directions, with no other limit: bandwidth stays that of the
+As a program: `python -m tests.benchmarks.latency PORT SECONDS`, with the seconds of half a round trip.
+
+It passes on all data half a round trip later, in both directions, with no other limit: bandwidth stays that of the
 machine. It runs in a process of its own, so that it takes nothing from the one that is measured.
 """
 

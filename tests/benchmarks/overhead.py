@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import grpc
 from durabletask import client, task
 from durabletask.worker import TaskHubGrpcWorker
-from tests.benchmarks.chain import backend, quiet
 from tests.benchmarks.processes import run
 from tests.benchmarks.rows import Row
+from tests.support.sdk_backend import quiet_logger, sdk_backend
 
 from durabletask_payloads import Externalizer, InMemoryPayloadStore
 from durabletask_payloads.interceptors import PayloadInterceptor
@@ -129,11 +129,11 @@ def _main(job: Job) -> None:
 
 @contextlib.contextmanager
 def _hub(interceptors: Sequence[PayloadInterceptor | _Nothing]) -> Generator[client.TaskHubGrpcClient]:
-    with backend() as address:
+    with sdk_backend() as address:
         arguments: dict[str, Any] = {
             "host_address": address,
             "interceptors": list(interceptors) or None,
-            "logger": quiet(),
+            "logger": quiet_logger(),
         }
         with TaskHubGrpcWorker(**arguments) as worker, client.TaskHubGrpcClient(**arguments) as hub:
             worker.add_orchestrator(small_chain)

@@ -6,26 +6,27 @@ import time
 
 import pytest
 from durabletask import client
-from tests.benchmarks.chain import backend, large_chain, quiet, working
+from tests.benchmarks.chain import large_chain, working
+from tests.support.sdk_backend import quiet_logger, sdk_backend
 
 from durabletask_payloads import Externalizer, InMemoryPayloadStore, LargePayloadStorageOptions
 from durabletask_payloads.interceptors import PayloadInterceptor
 
 
-@pytest.mark.parametrize("length", [10, 50, 100])
+@pytest.mark.parametrize("length", [10, *(pytest.param(length, marks=pytest.mark.slow) for length in (50, 100))])
 def test_a_chain_downloads_nothing_in_one_process_and_each_result_once_in_the_next(length: int) -> None:
     store = InMemoryPayloadStore(LargePayloadStorageOptions(threshold_bytes=1_000))
     with (
-        backend() as address,
-        client.TaskHubGrpcClient(host_address=address, logger=quiet()) as hub,
+        sdk_backend() as address,
+        client.TaskHubGrpcClient(host_address=address, logger=quiet_logger()) as hub,
         Externalizer(store) as first,
         Externalizer(store) as second,  # with a cache of its own, as in another process
     ):
         instance = hub.schedule_new_orchestration(large_chain, input=[length, 2_000, 1])
-        with working(address, {"interceptors": [PayloadInterceptor(first)], "logger": quiet()}):
+        with working(address, {"interceptors": [PayloadInterceptor(first)], "logger": quiet_logger()}):
             while (state := hub.get_orchestration_state(instance)) is None or not state.serialized_custom_status:
                 time.sleep(0.02)
-        with working(address, {"interceptors": [PayloadInterceptor(second)], "logger": quiet()}):
+        with working(address, {"interceptors": [PayloadInterceptor(second)], "logger": quiet_logger()}):
             hub.raise_orchestration_event(instance, "go on")
             state = hub.wait_for_orchestration_completion(instance, timeout=60)
         assert state is not None

@@ -1,4 +1,4 @@
-"""The SDK's worker and clients on its in-memory backend over real gRPC, with our interceptors.
+"""A worker and clients of the SDK on its own in-memory backend, with our interceptors.
 
 Uses only what the SDK has had since 1.4, since the SDK matrix runs this with its oldest release too.
 """
@@ -6,14 +6,11 @@ Uses only what the SDK has had since 1.4, since the SDK matrix runs this with it
 from __future__ import annotations
 
 import contextlib
-import inspect
-import logging
-import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from durabletask.client import TaskHubGrpcClient
-from durabletask.testing import InMemoryOrchestrationBackend
 from durabletask.worker import TaskHubGrpcWorker
+from tests.support.sdk_backend import quiet, sdk_backend
 
 from durabletask_payloads import Externalizer
 from durabletask_payloads.interceptors import PayloadInterceptor
@@ -59,8 +56,9 @@ class Hub:
 
 @contextlib.contextmanager
 def hub_on(store: PayloadStoreLike) -> Generator[Hub]:
+    """Start a backend and connect to it; the caller adds functions to the worker and starts it."""
     with contextlib.ExitStack() as stack:
-        address = stack.enter_context(backend())
+        address = stack.enter_context(sdk_backend())
         externalizer = stack.enter_context(Externalizer(store))
         interceptors = [PayloadInterceptor(externalizer)]
         client = TaskHubGrpcClient(host_address=address, interceptors=interceptors, **quiet(TaskHubGrpcClient))
@@ -70,26 +68,3 @@ def hub_on(store: PayloadStoreLike) -> Generator[Hub]:
         stack.callback(hub.raw.close)
         with worker:
             yield hub
-
-
-@contextlib.contextmanager
-def backend() -> Generator[str]:
-    """The SDK's in-memory backend on a free port; yields its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    running = InMemoryOrchestrationBackend(port=port)
-    running.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        running.stop()
-
-
-def quiet(of: type) -> dict[str, Any]:
-    """The argument that keeps the SDK's log out of the test's output."""
-    if "logger" not in inspect.signature(of).parameters:
-        return {"log_handler": logging.NullHandler()}
-    logger = logging.Logger("quiet")
-    logger.addHandler(logging.NullHandler())
-    return {"logger": logger}

@@ -10,7 +10,7 @@ from durabletask.client import OrchestrationStatus, TaskHubGrpcClient
 from durabletask.internal import orchestrator_service_pb2 as pb
 from durabletask.worker import TaskHubGrpcWorker
 from google.protobuf.wrappers_pb2 import StringValue
-from tests.end_to_end.hub import backend
+from tests.support.sdk_backend import sdk_backend
 
 from durabletask_payloads import Externalizer, InMemoryPayloadStore
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore
@@ -33,7 +33,7 @@ def length(_: OrchestrationContext, value: str) -> int:
 
 def test_the_integration(azurite: Azurite) -> None:
     program = python_blocks()[0]
-    with backend() as address:
+    with sdk_backend() as address:
         program = program.replace('host_address="..."', f"host_address={address!r}")
         program = program.replace('connection_string="..."', f"connection_string={azurite.connection_string!r}")
         assert '"..."' not in program

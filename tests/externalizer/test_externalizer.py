@@ -12,8 +12,8 @@ from durabletask.payload import LargePayloadStorageOptions as SdkOptions
 from durabletask.payload import PayloadStore as SdkPayloadStore
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.wrappers_pb2 import StringValue
-from tests.support.counting_store import ScriptedStore
-from tests.support.externalizer_forms import Form, both_forms
+from tests.externalizer.counting_store import CountingStore
+from tests.externalizer.forms import Form, both_forms
 
 from durabletask_payloads import (
     Externalizer,
@@ -94,7 +94,7 @@ def test_size_is_that_of_the_utf_8_text_and_the_threshold_itself_stays(form: For
 
 @both_forms
 def test_a_payload_over_the_maximum_is_refused_before_any_upload(form: Form) -> None:
-    store = ScriptedStore(SMALL)
+    store = CountingStore(SMALL)
     message = tasks("a" * 2_000, "b" * 50_001)
     before = message.SerializeToString()
     with Externalizer(store) as externalizer, pytest.raises(PayloadTooLargeError) as caught:
@@ -109,7 +109,7 @@ def test_a_payload_over_the_maximum_is_refused_before_any_upload(form: Form) -> 
 
 @both_forms
 def test_a_store_that_fails_in_the_middle_leaves_the_message_and_no_orphan(form: Form) -> None:
-    store = ScriptedStore(SMALL)
+    store = CountingStore(SMALL)
     store.fail_upload_at = 6
     message = tasks(*(str(i) * 2_000 for i in range(9)))
     before = message.SerializeToString()
@@ -150,7 +150,7 @@ def test_a_payload_that_is_no_text_is_an_integrity_error_without_its_content(for
 
 @both_forms
 def test_equal_payloads_and_equal_tokens_are_moved_once(form: Form) -> None:
-    store = ScriptedStore(SMALL)
+    store = CountingStore(SMALL)
     message = tasks(*["same" * 1_000] * 5, "other" * 1_000)
     with Externalizer(store) as ours, Externalizer(store) as theirs:
         receipt = form.externalize(ours, message)
@@ -163,7 +163,7 @@ def test_equal_payloads_and_equal_tokens_are_moved_once(form: Form) -> None:
 
 @both_forms
 def test_what_was_uploaded_or_downloaded_is_not_downloaded_again(form: Form) -> None:
-    store = ScriptedStore(SMALL)
+    store = CountingStore(SMALL)
     sent: list[Transfer] = []
     with Externalizer(store, on_transfer=sent.append) as ours, Externalizer(store) as theirs:
         message = tasks("a" * 2_000, "b" * 2_000)
@@ -225,7 +225,7 @@ def test_a_rolled_back_token_is_not_served_from_the_cache(form: Form) -> None:
 
 
 def test_cancelling_leaves_the_message_and_no_orphan() -> None:
-    store = ScriptedStore(SMALL)
+    store = CountingStore(SMALL)
     message = tasks(*(str(i) * 2_000 for i in range(4)))
     before = message.SerializeToString()
 
@@ -305,7 +305,7 @@ def test_over_the_budget_nothing_no_larger_than_a_token_goes(form: Form) -> None
 
 
 def test_one_bound_for_all_messages_threads_and_tasks() -> None:
-    store = ScriptedStore(SMALL)
+    store = CountingStore(SMALL)
     store.gate.clear()
     with Externalizer(store, concurrency=3) as externalizer:
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _SLACK = 0.3
 
 
+@pytest.mark.slow  # together: each transfer is a process
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
 @pytest.mark.parametrize("form", ["sync", "async"])
 @pytest.mark.parametrize(

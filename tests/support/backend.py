@@ -1,8 +1,8 @@
-"""The SDK's in-memory backend, made to deliver again what a real one would, and the SDK's worker and clients on it.
+"""A backend that redelivers, with the SDK's worker and clients on it. For tests/interceptors and tests/slow/soak.
 
-The SDK's own forgets an activity that is abandoned, never delivers again what a worker held that is gone, and gives
-all activities of a turn the same completion token. This one does as the Durable Task Scheduler: whatever was
-delivered is delivered again, under another token, unless it is completed.
+The SDK's own in-memory backend forgets an activity that is abandoned, never redelivers what a worker that died held,
+and assigns one completion token to all activities of a turn. This one does as the Durable Task Scheduler does: a work
+item that was delivered is redelivered, under another token, until it is completed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import itertools
-import logging
 import threading
 import time
 from collections import Counter
@@ -23,6 +22,7 @@ import grpc
 from durabletask import client, worker
 from durabletask.grpc_options import GrpcChannelOptions
 from durabletask.testing import in_memory_backend as sdk
+from tests.support.sdk_backend import quiet, without_idle_second
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
@@ -33,7 +33,7 @@ _THREADS = 40  # each stream and each waiting client takes one
 
 
 class Work(NamedTuple):
-    """A work item as it stays the same over its deliveries. Kinds: "activity", "orchestration", "entity"."""
+    """What identifies a work item across its deliveries. Kinds: "activity", "orchestration", "entity"."""
 
     kind: str
     instance_id: str
@@ -47,14 +47,14 @@ class _Delivery(NamedTuple):
 
 
 class RedeliveringBackend(sdk.InMemoryOrchestrationBackend):
-    """See the module. Start it with `start`, or use `running`.
+    """The SDK's in-memory backend with redelivery. Start it with `start`, or use `running`.
 
     Attributes:
         deliveries: how often each work item was delivered.
         abandonments: how often each was abandoned by its worker.
-        completions: what workers sent to complete something, as it came, tokens and all; the newest last.
-        capabilities: of each GetWorkItems that came.
-        refuse: is asked for a status before a completion is taken; None takes it.
+        completions: what workers sent to complete work items, as it arrived, tokens included; the newest last.
+        capabilities: those of each GetWorkItems request.
+        refuse: returns the status to refuse a completion with, or None to accept it.
     """
 
     def __init__(self, *, options: Sequence[tuple[str, int]] = ()) -> None:
@@ -82,7 +82,7 @@ class RedeliveringBackend(sdk.InMemoryOrchestrationBackend):
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is with a worker."""
+        """Whether no work item is in flight."""
         with self._lock:
             return not self._delivered
 
@@ -98,7 +98,7 @@ class RedeliveringBackend(sdk.InMemoryOrchestrationBackend):
             return entity.serialized_state if entity else None
 
     def holder_of(self, entity_id: str) -> str | None:
-        """What holds the lock of an entity."""
+        """The instance that holds the lock of an entity."""
         with self._lock:
             entity = self._entities.get(entity_id)
             return entity.locked_by if entity else None
@@ -149,7 +149,7 @@ class RedeliveringBackend(sdk.InMemoryOrchestrationBackend):
             if instance is not None:
                 instance.pending_events = [*instance.dispatched_events, *instance.pending_events]
                 instance.dispatched_events = []
-                instance.completion_token = self._next_completion_token  # what still comes for the old one is late
+                instance.completion_token = self._next_completion_token  # a completion with the old one is late
                 self._next_completion_token += 1
                 self._orchestration_in_flight.discard(work.instance_id)
                 self._enqueue_orchestration(work.instance_id)
@@ -223,7 +223,7 @@ class RedeliveringBackend(sdk.InMemoryOrchestrationBackend):
         return pb.SkipGracefulOrchestrationTerminationsResponse()
 
 
-# ---- what runs on it -----------------------------------------------------------------------------------------------
+# ---- worker and client ----------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -242,17 +242,18 @@ def worker_on(
     interceptors: Sequence[object] = (),
     **arguments: Any,
 ) -> worker.TaskHubGrpcWorker:
-    """A worker, not started, with `functions`: see `register`."""
+    """Make a worker with `functions`, see `register`. It is not started."""
     of = worker.TaskHubGrpcWorker
     arguments.setdefault("channel_options", GrpcChannelOptions(max_receive_message_length=64 * 1024 * 1024))
     # Any: the SDK's alias for interceptors is of grpc's classes, which a list of mixed ones is not for the checkers.
-    made = of(host_address=address, interceptors=cast("Any", list(interceptors)), **{**_quiet(of), **arguments})
+    made = of(host_address=address, interceptors=cast("Any", list(interceptors)), **{**quiet(of), **arguments})
+    without_idle_second(made)
     register(made, functions)
     return made
 
 
 def register(hub_worker: worker.TaskHubGrpcWorker, functions: Iterable[Callable[..., Any]]) -> None:
-    """Add `functions`. What each is, its first parameter says: `orchestration`, `entity`, else an activity."""
+    """Add `functions`. The name of the first parameter tells the kind: `orchestration`, `entity`, else an activity."""
     for function in functions:
         first = next(iter(inspect.signature(function).parameters))
         if first == "orchestration":
@@ -264,22 +265,13 @@ def register(hub_worker: worker.TaskHubGrpcWorker, functions: Iterable[Callable[
 
 
 def client_on(address: str, interceptors: Sequence[object] = ()) -> client.TaskHubGrpcClient:
-    """A client; close it."""
+    """Make a client. The caller closes it."""
     of = client.TaskHubGrpcClient
-    return of(host_address=address, interceptors=cast("Any", list(interceptors)), **_quiet(of))  # as above
-
-
-def _quiet(of: type) -> dict[str, Any]:
-    """The argument that keeps the SDK's log out of the test's output: older releases have no `logger`."""
-    if "logger" not in inspect.signature(of).parameters:
-        return {"log_handler": logging.NullHandler()}
-    logger = logging.Logger("quiet")
-    logger.addHandler(logging.NullHandler())
-    return {"logger": logger}
+    return of(host_address=address, interceptors=cast("Any", list(interceptors)), **quiet(of))  # as above
 
 
 def wait_until(condition: Callable[[], bool], *, seconds: float = 20, what: str = "it") -> None:
-    """Wait until `condition` holds; an AssertionError names `what` did not happen."""
+    """Wait until `condition` holds. Raises AssertionError with `what` did not happen after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
@@ -287,5 +279,5 @@ def wait_until(condition: Callable[[], bool], *, seconds: float = 20, what: str 
 
 
 def our_threads() -> list[str]:
-    """The names of the threads of this package that are running."""
+    """Return the names of the running threads of this package."""
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("durabletask-payloads")]

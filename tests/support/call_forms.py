@@ -1,4 +1,4 @@
-"""A channel with our interceptors, sync or aio, behind one interface: so that a test is written once for both."""
+"""A channel with our interceptors, sync or aio, behind one interface. For tests/interceptors."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import durabletask.internal.orchestrator_service_pb2_grpc as stubs
 import grpc
 import grpc.aio
+from tests.support.backend import our_threads
 
 from durabletask_payloads.interceptors import PayloadInterceptor, async_payload_interceptors
 
@@ -51,7 +52,7 @@ class Form(ABC):
 
     @abstractmethod
     def left_over(self) -> list[str]:
-        """What of ours is still running."""
+        """Return the threads or tasks of ours that are still running."""
 
 
 class _SyncStream(Stream):
@@ -78,7 +79,7 @@ class SyncForm(Form):
         return _SyncStream(call(request, timeout=timeout))
 
     def left_over(self) -> list[str]:
-        return [thread.name for thread in threading.enumerate() if thread.name.startswith("durabletask-payloads")]
+        return our_threads()
 
 
 class _AioStream(Stream):
@@ -92,7 +93,7 @@ class _AioStream(Stream):
             try:
                 return await anext_of(self._messages)
             except StopAsyncIteration:
-                raise EOFError from None  # a coroutine can not raise StopIteration
+                raise EOFError from None  # a coroutine cannot raise StopIteration
             except asyncio.CancelledError:
                 raise InterruptedError from None
 
@@ -175,7 +176,7 @@ class AioForm(Form):
 def opened(
     form: str, address: str, store: PayloadStoreLike | Externalizer, *, max_deliveries: int = 10
 ) -> Generator[Form]:
-    """A channel of the form "sync" or "aio"."""
+    """Open a channel of the form "sync" or "aio"."""
     if form == "sync":
         with grpc.insecure_channel(address, options=[_LIMIT]) as channel:
             interceptor = PayloadInterceptor(store, max_deliveries=max_deliveries)

@@ -1,4 +1,4 @@
-"""An Azurite for the tests: one process for a whole test run, a container for each test."""
+"""Fixtures of all tests, through tests/conftest.py: an Azurite for the whole run, a container name for each test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker and a client of the SDK on the backend that delivers again, with the application of the tests."""
+"""An application, with worker and client of the SDK on the backend that redelivers. For tests/interceptors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LEDGER = entities.EntityInstanceId("ledger", "1")
 LEDGER_ID = str(LEDGER)
 
 
-# ---- the application: `orchestration` and `entity` as first parameters say what it is ------------------------------
+# ---- the application: the first parameters `orchestration` and `entity` tell the kind ------------------------------
 
 
 def produce(context: task.ActivityContext, size: int) -> str:
@@ -155,7 +155,7 @@ FUNCTIONS: list[Callable[..., Any]] = [
 
 
 class Hub:
-    """See the module. The worker is started by `start`.
+    """A client on a backend, and a worker that `start` starts.
 
     Attributes:
         logged: what the SDK's worker has logged at level ERROR.
@@ -195,7 +195,7 @@ class Hub:
         return Outcome(state)
 
     def end_of_raw(self, instance_id: str, *, seconds: int = 40) -> Outcome:
-        """`end_of` without the input and output, which can not be resolved."""
+        """`end_of` without the input and output, which cannot be deexternalized."""
         state = self.client.wait_for_orchestration_completion(instance_id, fetch_payloads=False, timeout=seconds)
         assert state is not None
         return Outcome(state)

@@ -1,4 +1,4 @@
-"""A TCP proxy that does to connections what networks do, and answers in the name of the server behind it."""
+"""A TCP proxy that breaks connections and answers for the server. For tests/stores, tests/slow/faults and soak."""
 
 from __future__ import annotations
 

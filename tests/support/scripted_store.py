@@ -1,4 +1,4 @@
-"""A store that fails, waits and counts as a test says."""
+"""A store that fails, waits and counts as a test demands. For tests/interceptors."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ MAXIMUM = 100_000
 
 
 def nothing(payload: bytes) -> None:
-    """What a hook does by default."""
+    """Do nothing, as hooks do by default."""
 
 
 class ScriptedStore(InMemoryPayloadStore):
-    """Payloads over 1 KiB go out; none may be over 100,000 bytes.
+    """By default payloads over 1 KiB are externalized, and none may be over 100,000 bytes.
 
     Attributes:
-        uploading, downloading: get each payload before it is stored or returned; what they raise, the store raises.
+        uploading, downloading: called with each payload before it is stored or returned; what they raise is raised.
         delay: seconds before a payload is returned.
-        released: set it to end all delays of downloads that are under way in threads.
-        downloads: how many were begun.
+        released: set it to end the delays of all downloads that wait in threads.
+        downloads: how many found their payload.
     """
 
     def __init__(self, *, threshold: int = THRESHOLD, maximum: int = MAXIMUM) -> None:

@@ -1,4 +1,4 @@
-"""A server of the Durable Task service that answers as a test says."""
+"""A server of the Durable Task service that answers as a test demands. For tests/interceptors."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ METHODS = {method.name: method for method in pb.DESCRIPTOR.services_by_name["Tas
 
 
 class ScriptedServer(grpc.GenericRpcHandler):
-    """Answers each RPC with what `answers` has for it, else with an empty message; keeps what came.
+    """Answers each RPC with what `answers` has for it, else with an empty message; keeps the requests.
 
     Attributes:
         answers: RPC name -> a function of request and context.
-        requests: what came: the RPC's name and the request as it was on the wire.
+        requests: the RPC's name and the request as it was on the wire, of each call.
+        metadata: the RPC's name and the metadata of each call.
     """
 
     def __init__(self) -> None:
@@ -33,7 +34,7 @@ class ScriptedServer(grpc.GenericRpcHandler):
         self.metadata: list[tuple[str, dict[str, str | bytes]]] = []
 
     def named(self, rpc: str) -> list[Message]:
-        """The requests of one RPC."""
+        """Return the requests of one RPC."""
         return [request for name, request in self.requests if name == rpc]
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Message, Message] | None:

@@ -1,4 +1,4 @@
-"""The two forms of a store's operations, so that one test can run with each."""
+"""A store's operations, sync or async, behind one interface. For tests/stores and tests/slow/faults."""
 
 from __future__ import annotations
 

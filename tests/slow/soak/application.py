@@ -1,4 +1,4 @@
-"""What the soak's worker runs. `orchestration` and `entity` as first parameters say what a function is."""
+"""The application of the soak's worker. The first parameters `orchestration` and `entity` tell the kind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TALLY = entities.EntityInstanceId("tally", "all")
 
 
 def text_of(label: str, size: int) -> str:
-    """`size` characters that follow from `label` alone, and that gzip can not make much smaller."""
+    """`size` characters that follow from `label` alone, and that gzip cannot make much smaller."""
     return hashlib.shake_256(label.encode()).hexdigest(size // 2 + 1)[:size]
 
 
@@ -98,7 +98,7 @@ def listen(orchestration: task.OrchestrationContext, events: int) -> Flow:
 
 
 def book(orchestration: task.OrchestrationContext, order: dict[str, Any]) -> Flow:
-    """Put a text into each of some ledgers that are locked, and get what is in them."""
+    """Put a text into each of some ledgers that are locked, and return their states."""
     ledgers = [entities.EntityInstanceId("ledger", key) for key in order["ledgers"]]
     texts: list[str] = []
     with (yield orchestration.lock_entities(ledgers)):

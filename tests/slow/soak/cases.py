@@ -1,4 +1,4 @@
-"""What the soak orders, and what it must get: worked out here, without the SDK and before anything runs."""
+"""The orchestrations of a soak and their expected results, computed without the SDK and before anything runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What came of a soak, and how it is printed."""
+"""The results of a soak, and their summary."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 class Deliveries(NamedTuple):
-    """Of the work items of one kind.
+    """Deliveries of the work items of one kind.
 
     Attributes:
         items: how many there were: an orchestration or an entity is one, however often it has work.
         deliveries: how often one was handed to a worker.
-        given_back: how many of these the worker gave back.
+        abandoned: how many of these the worker abandoned.
         lost: how many of these a worker had when it was killed.
         most: the most deliveries of one item.
     """
@@ -28,13 +28,13 @@ class Deliveries(NamedTuple):
     kind: str
     items: int
     deliveries: int
-    given_back: int
+    abandoned: int
     lost: int
     most: int
 
 
 class Payloads(NamedTuple):
-    """What is in the container at the end, against what the backend still refers to, in blobs."""
+    """Blobs in the container at the end, and those that the backend still refers to."""
 
     stored: int
     referenced: int
@@ -43,13 +43,13 @@ class Payloads(NamedTuple):
 
 @dataclass
 class Report:
-    """See the module.
+    """The results of a soak.
 
     Attributes:
         seconds: how long it took.
-        ended: how many orchestrations of each kind ended how.
+        ended: the number of orchestrations by kind and by how they ended.
         stuck: the instances that did not end in time.
-        wrong: what is not as it must be, a line each.
+        wrong: results that differ from the expected ones, a line each.
         left: what was not there before, here or in the last worker: threads, file descriptors, processes.
         kills: how many work items the worker held each time that it was killed.
         downtimes: of the storage, in seconds.
@@ -82,7 +82,7 @@ class Report:
         return self.faults.total() - self.faults[CUT_BODY]
 
     def summary(self) -> str:
-        """All of it, for the terminal."""
+        """Return all of it as text for the terminal."""
         lines = [
             f"soak, seed {self.seed}: {self.count} orchestrations in {self.seconds:.0f} s: {self.ended.total()} ended, "
             f"{len(self.stuck)} stuck, {len(self.wrong)} wrong; {len(self.left)} left behind"
@@ -118,7 +118,7 @@ class Report:
         for work in self.deliveries:
             yield f"work items: {work.kind}", "different ones", work.items
             yield f"work items: {work.kind}", "deliveries", work.deliveries
-            yield f"work items: {work.kind}", "deliveries that were given back", work.given_back
+            yield f"work items: {work.kind}", "deliveries that were abandoned", work.abandoned
             yield f"work items: {work.kind}", "deliveries that a killed worker held", work.lost
             yield f"work items: {work.kind}", "the most deliveries of one", work.most
         for call, number in sorted(self.retries.items()):

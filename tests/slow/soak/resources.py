@@ -1,4 +1,4 @@
-"""What a process holds, so that what it leaves behind can be named."""
+"""The threads, file descriptors and children of a process, to name the ones that it leaves behind."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Resources(NamedTuple):
         return cls(threads, descriptors, frozenset(children))
 
     def left(self, *, patience: float = 10.0) -> list[str]:
-        """What there is now and was not then; `patience`, in seconds, is for what is about to end."""
+        """Return what has been added since; wait `patience` seconds for what is about to end."""
         deadline = time.monotonic() + patience
         while (found := Resources.now()._beyond(self)) and time.monotonic() < deadline:
             time.sleep(0.05)

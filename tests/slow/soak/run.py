@@ -1,4 +1,4 @@
-"""The soak: many orchestrations, storage that fails and is restarted, a worker that is killed; and what came of it."""
+"""The soak: many orchestrations, storage that fails and restarts, a worker that is killed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import durabletask.internal.orchestrator_service_pb2 as pb
 import durabletask.internal.orchestrator_service_pb2_grpc as stubs
@@ -26,6 +26,7 @@ from durabletask.client import AsyncTaskHubGrpcClient, OrchestrationState, Orche
 from durabletask.entities import EntityInstanceId
 from google.protobuf.wrappers_pb2 import StringValue
 from tests.slow.soak.application import TALLY
+from tests.slow.soak.callers import AioCaller, SyncCaller
 from tests.slow.soak.cases import LEDGERS, LOST, TOO_LARGE, cases_of, digest
 from tests.slow.soak.report import Deliveries, Payloads, Report
 from tests.slow.soak.resources import Resources
@@ -40,10 +41,9 @@ from durabletask_payloads.interceptors import PayloadInterceptor, async_payload_
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from durabletask.client import TaskHubGrpcClient
-    from durabletask.entities import EntityMetadata
     from durabletask.task import FailureDetails
     from durabletask.testing.in_memory_backend import OrchestrationInstance
+    from tests.slow.soak.callers import Caller
     from tests.slow.soak.cases import Case
 
 _T = TypeVar("_T")
@@ -51,7 +51,7 @@ _T = TypeVar("_T")
 _ROOT = Path(__file__).parents[3]
 IN_FLIGHT = 24  # orchestrations at a time; each takes a thread of the backend while it is waited for
 DOWN_SECONDS = 3.0
-# When it happens: once so many of the orchestrations have ended.
+# When it happens: once this share of the orchestrations has ended.
 KILLS = (0.15, 0.55)
 RESTARTS = (0.35, 0.75)
 
@@ -107,9 +107,9 @@ class _Backend(RedeliveringBackend):
             found: list[Deliveries] = []
             for kind in ("activity", "entity", "orchestration"):
                 times = [number for work, number in self.deliveries.items() if work.kind == kind]
-                given_back = sum(number for work, number in self.abandonments.items() if work.kind == kind)
-                lost = self._requeued[kind] - given_back
-                found.append(Deliveries(kind, len(times), sum(times), given_back, lost, max(times, default=0)))
+                abandoned = sum(number for work, number in self.abandonments.items() if work.kind == kind)
+                lost = self._requeued[kind] - abandoned
+                found.append(Deliveries(kind, len(times), sum(times), abandoned, lost, max(times, default=0)))
             return found
 
     def references(self) -> set[str]:
@@ -171,61 +171,6 @@ class _Worker:
         return self._errors.read_text()
 
 
-class _Caller(Protocol):
-    """A client, whichever form it has."""
-
-    async def start(self, case: Case) -> None: ...
-
-    async def raise_event(self, case: Case, name: str, data: str) -> None: ...
-
-    async def wait(self, case: Case, seconds: float, *, payloads: bool) -> OrchestrationState | None: ...
-
-
-class _SyncCaller:
-    def __init__(self, client: TaskHubGrpcClient, pool: ThreadPoolExecutor) -> None:
-        self._client = client
-        self._pool = pool
-
-    async def _run(self, call: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
-
-    async def start(self, case: Case) -> None:
-        await self._run(
-            lambda: self._client.schedule_new_orchestration(
-                case.function, input=case.input, instance_id=case.instance_id
-            )
-        )
-
-    async def raise_event(self, case: Case, name: str, data: str) -> None:
-        await self._run(lambda: self._client.raise_orchestration_event(case.instance_id, name, data=data))
-
-    async def wait(self, case: Case, seconds: float, *, payloads: bool) -> OrchestrationState | None:
-        return await self._run(
-            lambda: self._client.wait_for_orchestration_completion(
-                case.instance_id, fetch_payloads=payloads, timeout=int(seconds)
-            )
-        )
-
-    async def entity(self, entity_id: EntityInstanceId) -> EntityMetadata | None:
-        return await self._run(lambda: self._client.get_entity(entity_id))
-
-
-class _AioCaller:
-    def __init__(self, client: AsyncTaskHubGrpcClient) -> None:
-        self._client = client
-
-    async def start(self, case: Case) -> None:
-        await self._client.schedule_new_orchestration(case.function, input=case.input, instance_id=case.instance_id)
-
-    async def raise_event(self, case: Case, name: str, data: str) -> None:
-        await self._client.raise_orchestration_event(case.instance_id, name, data=data)
-
-    async def wait(self, case: Case, seconds: float, *, payloads: bool) -> OrchestrationState | None:
-        return await self._client.wait_for_orchestration_completion(
-            case.instance_id, fetch_payloads=payloads, timeout=seconds
-        )
-
-
 # ---- the run -------------------------------------------------------------------------------------------------------
 
 
@@ -264,8 +209,8 @@ class _Soak:
             raw = stack.enter_context(grpc.insecure_channel(address))
 
             worker.start()
-            sync = _SyncCaller(client, pool)
-            callers: list[_Caller] = [sync, _AioCaller(aio_client)]
+            sync = SyncCaller(client, pool)
+            callers: list[Caller] = [sync, AioCaller(aio_client)]
             disturbing = asyncio.create_task(self._disturb(backend, azurite, worker))
             places = asyncio.Semaphore(IN_FLIGHT)
             await asyncio.gather(
@@ -279,7 +224,7 @@ class _Soak:
             self._report.left += [f"in the worker, {what}" for what in farewell.left]
             self._take_down(backend, storage, worker)
 
-    # ---- what is done to the worker and to the storage -----------------------------------------------------
+    # ---- disturb the worker and the storage ----------------------------------------------------------------
 
     async def _disturb(self, backend: _Backend, azurite: Azurite, worker: _Worker) -> None:
         if not self._disturbed:
@@ -302,7 +247,7 @@ class _Soak:
 
     # ---- one orchestration ----------------------------------------------------------------------------------
 
-    async def _follow(self, case: Case, caller: _Caller, places: asyncio.Semaphore, raw: grpc.Channel) -> None:
+    async def _follow(self, case: Case, caller: Caller, places: asyncio.Semaphore, raw: grpc.Channel) -> None:
         async with places:
             try:
                 if case.error == LOST:
@@ -322,7 +267,7 @@ class _Soak:
             finally:
                 self._over += 1
 
-    async def _wait(self, case: Case, caller: _Caller) -> OrchestrationState:
+    async def _wait(self, case: Case, caller: Caller) -> OrchestrationState:
         left = self._deadline - time.monotonic()
         if left < 1:
             raise TimeoutError
@@ -374,7 +319,7 @@ class _Soak:
 
     # ---- at the end -----------------------------------------------------------------------------------------
 
-    async def _check_entities(self, sync: _SyncCaller, backend: _Backend) -> None:
+    async def _check_entities(self, sync: SyncCaller, backend: _Backend) -> None:
         async def state_of(entity_id: EntityInstanceId) -> Any:
             metadata = await self._insist("get entity", lambda: sync.entity(entity_id))
             return None if metadata is None else json.loads(metadata.get_state(str) or "null")

@@ -1,4 +1,4 @@
-"""Storage that fails: a share of all requests goes wrong on its way to Azurite, in ways that the seed decides."""
+"""A proxy in front of Azurite that fails a share of all requests, in ways that the seed decides."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The soak's worker, a process of its own: `python -m tests.slow.soak.worker ADDRESS CONNECTION_STRING LOG`.
 
-It ends in order when its standard input does, so also when whoever started it is gone; then it prints, as JSON, what
-it did and what it left. Each warning and error is a line of JSON in LOG.
+It ends in order when its standard input does, so also when the process that started it is gone; then it prints, as
+JSON, its counts and what it left behind. Each warning and error is a line of JSON in LOG.
 """
 
 from __future__ import annotations

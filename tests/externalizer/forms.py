@@ -1,4 +1,4 @@
-"""The synchronous and the asynchronous form of an Externalizer behind one face, so that a test runs on both."""
+"""The synchronous and the asynchronous form of an Externalizer behind one interface: one test runs with both."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 
 class Form:
+    """How a test calls an Externalizer."""
+
     def __init__(self, *, is_async: bool) -> None:
         self.is_async = is_async
 

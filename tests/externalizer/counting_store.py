@@ -1,4 +1,4 @@
-"""Stores that fail, wait and count on demand, which a real one can not be made to do at a chosen moment."""
+"""A store that counts its calls, fails from a given one on and holds them until released."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from collections import Counter
 from durabletask_payloads import InMemoryPayloadStore, LargePayloadStorageOptions, PayloadStoreUnavailableError
 
 
-class ScriptedStore(InMemoryPayloadStore):
-    """Counts its calls, knows how many ran at once, fails from a given call on, and holds calls until released.
+class CountingStore(InMemoryPayloadStore):
+    """Does on demand what a real store cannot be made to do at a chosen moment.
 
     Attributes:
         calls: how often each of upload, download and delete was called.
-        most_at_once: the largest number of uploads and downloads that were under way at the same time.
+        most_at_once: the largest number of uploads and downloads that ran at the same time.
         fail_upload_at, fail_download_at: the number, from 1, of the first call that fails.
-        gate: uploads and downloads wait for it.
+        gate: uploads and downloads wait until it is set, as it is at first.
+        entered: released once for each upload and download that begins.
     """
 
     def __init__(self, options: LargePayloadStorageOptions | None = None) -> None:
