@@ -1,7 +1,7 @@
-"""The generator: from a .proto and a field policy to walkers, one pair of functions for each message.
+"""The generator: turns a .proto and a field policy into walkers, one pair of functions for each message.
 
-Four stages, a module each: `descriptors` (what the schema says) -> `model` (what to generate) -> `render` (how it
-reads) -> `write` (files, or a difference). `cli` and `plugin` are the two ways in.
+Four stages, one module each: `descriptors` (reads the schema) -> `model` (decides what to generate) -> `render` (fills
+the templates) -> `write` (writes the files, or compares them). `cli` and `plugin` are the two entry points.
 """
 
 from ._version import GENERATOR_VERSION

@@ -1,2 +1,2 @@
-# Stands in the header of each generated file: raise it when the output for the same input changes.
-GENERATOR_VERSION = "1.0"
+# Part of the header of each generated file. Raise it when the output for the same input changes.
+GENERATOR_VERSION = "1.1"

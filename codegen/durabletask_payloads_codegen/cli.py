@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import descriptors, model, policy, proto_text, render, report, stubs, write
+from . import descriptors, extra, model, policy, proto_text, render, report, stubs, write
 from ._version import GENERATOR_VERSION
 from .errors import CodegenError
 
@@ -25,11 +25,12 @@ _FIELDS_FILE = "PAYLOAD_FIELDS.md"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0, 1 for drift (`check`), 2 for bad input."""
+    """Run the command line and return its exit code: 0, 1 for drift (`check`), 2 for bad input or a missing extra."""
     options = _parser().parse_args(arguments)
     # argparse types everything as Any; each command below reads it into typed names.
     command: Callable[[argparse.Namespace], int] = options.command
     try:
+        extra.require(extra.COMMAND_LINE)
         return command(options)
     except CodegenError as error:
         print(f"{_PROGRAM}: error: {error}", file=sys.stderr)
@@ -47,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         "--output",
         type=Path,
         metavar="DIR",
-        help="write it below DIR at its import path, and print what changed against the file that stood there",
+        help="write it below DIR at its import path, and print what changed since the file that was there",
     )
     importing.set_defaults(command=_import_proto)
 
@@ -106,24 +107,24 @@ def _import_proto(options: argparse.Namespace) -> int:
 
 
 def _prove(schema: descriptors.Schema, texts: Mapping[str, str]) -> None:
-    """Compile what was printed and compare: a text that means something else must not be written."""
+    """Compile the printed text and compare: one that means something else must not be written."""
     with tempfile.TemporaryDirectory() as folder:
         write.write(Path(folder), texts)
         again = descriptors.compile_protos(Path(folder), [Path(folder, schema.file.name)])
     originals = {file.name: file for file in (*schema.imports, schema.file)}
     for file in again.file:
         if file.name in texts and descriptors.bare(file) != originals[file.name]:
-            raise CodegenError(f"{file.name}: has something that can not be printed: compiled again, it differs")
+            raise CodegenError(f"{file.name}: cannot be printed: the printed text compiles to another descriptor")
 
 
 def _compiled(root: Path, name: str) -> FileDescriptorProto | str:
-    """What stands at `name` now, or why there is nothing to compare with."""
+    """Compile the file that is at `name` now, or say why there is nothing to compare with."""
     if not (root / name).exists():
         return "new"
     try:
         files = descriptors.compile_protos(root, [root / name])
     except CodegenError as error:
-        return f"replaced; what stood there did not compile: {error}"
+        return f"replaced; the old file did not compile: {error}"
     return next(file for file in files.file if file.name == name)
 
 
@@ -134,7 +135,7 @@ def _read(options: argparse.Namespace) -> tuple[descriptors.Schema, model.Model]
     module: str | None = options.from_module
     policy_file: Path = options.policy
     if protos and (descriptor_set or module):
-        raise CodegenError("name .proto files, or --descriptor-set, or --from-module: one of them")
+        raise CodegenError(".proto files, --descriptor-set and --from-module exclude each other: name one of them")
     if descriptor_set is not None:
         schema = descriptors.from_descriptor_set(descriptor_set)
     elif module is not None:
@@ -170,7 +171,7 @@ def _check(options: argparse.Namespace) -> int:
     if not difference:
         return 0
     print(difference)
-    print(f"{output} is not what the generator makes: run make generate")
+    print(f"{output} differs from the output of the generator: run make generate")
     return 1
 
 

@@ -1,8 +1,8 @@
-"""Stage 1: what the schema says. Reads a schema in any of its forms and declares its messages in plain data.
+"""Stage 1: reads a schema in any of its forms and declares its messages as plain data.
 
-All forms end in one raw FileDescriptorProto, so that what follows can not tell them apart; no descriptor pool is
-involved, and neither json_name nor comments matter (but for the one that says where a .proto came from). What the
-generator does not cover is refused here, never skipped.
+All forms end in one raw FileDescriptorProto, so that the later stages cannot tell them apart. No descriptor pool is
+involved, and neither json_name nor comments matter, except the comment that says where a .proto came from. Anything
+that the generator does not cover is refused here, never skipped.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ _SYNTAX_PATH = [FileDescriptorProto.SYNTAX_FIELD_NUMBER]
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """A schema as it was read: the one file to generate for, what it imports, and where it came from."""
+    """A schema as it was read: the file to generate for, its imports, and where it came from."""
 
     file: FileDescriptorProto
     imports: tuple[FileDescriptorProto, ...]
@@ -136,7 +136,7 @@ class RpcDecl:
 
 @dataclass(frozen=True, slots=True)
 class FileDecl:
-    """All that a .proto file declares, as far as a walker can be concerned."""
+    """The declarations of a .proto file that matter to a walker."""
 
     name: str
     source: str
@@ -148,7 +148,7 @@ def from_protos(root: Path, files: Sequence[Path] = ()) -> Schema:
     """Read .proto files, all below `root` unless some are named. Imports are looked up in `root`.
 
     Raises:
-        CodegenError: there is none, one does not compile, or they are not one schema.
+        CodegenError: there are none, one does not compile, or they are more than one schema.
     """
     found = sorted(root.glob("**/*.proto")) if not files else list(files)
     if not found:
@@ -160,14 +160,14 @@ def from_descriptor_set(path: Path) -> Schema:
     """Read a serialized FileDescriptorSet (`protoc --descriptor_set_out`; its imports may be missing).
 
     Raises:
-        CodegenError: it can not be read, or is not one schema.
+        CodegenError: it cannot be read, or holds more than one schema.
     """
     try:
         files = FileDescriptorSet.FromString(path.read_bytes())
     except OSError as error:
-        raise CodegenError(f"{path}: can not be read: {error.strerror}") from error
+        raise CodegenError(f"{path}: cannot be read: {error.strerror}") from error
     except DecodeError as error:
-        raise CodegenError(f"{path}: is no serialized FileDescriptorSet") from error
+        raise CodegenError(f"{path}: is not a serialized FileDescriptorSet") from error
     return _from_set(files, str(path))
 
 
@@ -175,7 +175,7 @@ def from_module(name: str) -> Schema:
     """Read the descriptor of an importable pb2 module.
 
     Raises:
-        CodegenError: it can not be imported, or is no pb2 module.
+        CodegenError: it cannot be imported, or is not a pb2 module.
     """
     descriptor = module_file(name)
     imports: dict[str, FileDescriptorProto] = {}
@@ -192,23 +192,23 @@ def from_module(name: str) -> Schema:
 
 
 def module_file(name: str) -> FileDescriptor:
-    """The file descriptor of an importable pb2 module.
+    """Return the file descriptor of an importable pb2 module.
 
     Raises:
-        CodegenError: it can not be imported, or is no pb2 module.
+        CodegenError: it cannot be imported, or is not a pb2 module.
     """
     try:
         module = importlib.import_module(name)
     except Exception as error:  # a module may raise anything while it is imported
-        raise CodegenError(f"module {name} can not be imported: {type(error).__name__}: {error}") from error
+        raise CodegenError(f"module {name} cannot be imported: {type(error).__name__}: {error}") from error
     descriptor: object = getattr(module, "DESCRIPTOR", None)
     if not isinstance(descriptor, FileDescriptor):
-        raise CodegenError(f"module {name} is no pb2 module: it has no DESCRIPTOR of a .proto file")
+        raise CodegenError(f"module {name} is not a pb2 module: it has no DESCRIPTOR of a .proto file")
     return descriptor
 
 
 def from_request(request: CodeGeneratorRequest) -> Schema:
-    """Read what protoc hands to a plugin.
+    """Read the request that protoc sends to a plugin.
 
     Raises:
         CodegenError: it is to generate for more than one file.
@@ -223,7 +223,7 @@ def compile_protos(root: Path, files: Iterable[Path]) -> FileDescriptorSet:
     """Run protoc, with imports and comments in the result.
 
     Raises:
-        CodegenError: a file does not compile; the text is protoc's first complaint.
+        CodegenError: a file does not compile; the text is protoc's first error.
     """
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder, "set.binpb")
@@ -231,7 +231,7 @@ def compile_protos(root: Path, files: Iterable[Path]) -> FileDescriptorSet:
         command += ["--include_imports", "--include_source_info", *(str(file) for file in files)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise CodegenError(_complaint(done.stderr) or f"{root}: protoc failed without a word")
+            raise CodegenError(_complaint(done.stderr) or f"{root}: protoc failed without an error message")
         return FileDescriptorSet.FromString(output.read_bytes())
 
 
@@ -239,7 +239,7 @@ def declare(schema: Schema) -> FileDecl:
     """Turn a descriptor into plain declarations.
 
     Raises:
-        CodegenError: it has something that no walker covers.
+        CodegenError: a walker cannot cover a part of it.
     """
     file = schema.file
     package = f"{file.package}." if file.package else ""
@@ -269,7 +269,7 @@ def declare(schema: Schema) -> FileDecl:
 
 
 def bare(file: FileDescriptorProto) -> FileDescriptorProto:
-    """A copy without what not all forms of a schema have."""
+    """Return a copy without the parts that not all forms of a schema have."""
     copy = FileDescriptorProto()
     copy.CopyFrom(file)
     copy.ClearField("source_code_info")
@@ -280,14 +280,14 @@ def bare(file: FileDescriptorProto) -> FileDescriptorProto:
 
 
 def _complaint(output: str) -> str | None:
-    """What is wrong, with its place if there is one, among the warnings and log lines of protoc."""
+    """Find the first error, if possible one with a position, among the warnings and log lines of protoc."""
     lines = [line for line in output.splitlines() if not re.search(r"warning: |^WARNING: |^[IWE]\d{4} ", line)]
     placed = [line for line in lines if re.search(r":\d+:\d+: ", line)]
     return next(iter(placed + lines), None)
 
 
 def _from_set(files: FileDescriptorSet, what: str) -> Schema:
-    """The one file that nothing else in the set imports."""
+    """Find the one file that no other in the set imports."""
     imported = {name for file in files.file for name in file.dependency}
     roots = [file for file in files.file if file.name not in imported]
     if len(roots) != 1:
@@ -310,7 +310,7 @@ def _imported_from(file: FileDescriptorProto) -> str | None:
 
 
 def _distribution(module: str) -> str | None:
-    """Name and version of the distribution that a module came in; an editable install does not tell."""
+    """Return name and version of the distribution that holds a module; None for an editable install."""
     path = f"{module.replace('.', '/')}.py"
     for distribution in metadata.distributions():
         if any(file.as_posix() == path for file in distribution.files or ()):
@@ -319,7 +319,7 @@ def _distribution(module: str) -> str | None:
 
 
 def _messages(file: FileDescriptorProto) -> Iterator[tuple[str, DescriptorProto]]:
-    """All messages with their names below the package, a nested one after the one it is in."""
+    """Yield all messages with their names below the package, a nested one after the message that holds it."""
 
     def below(prefix: str, messages: Iterable[DescriptorProto]) -> Iterator[tuple[str, DescriptorProto]]:
         for message in messages:
@@ -362,7 +362,7 @@ def _message(file: str, package: str, name: str, message: DescriptorProto, known
 
 
 def _field(field: FieldDescriptorProto, entries: Mapping[str, DescriptorProto]) -> FieldDecl | None:
-    """The declaration of a field, None for a scalar."""
+    """Declare a field; None for a scalar."""
     repeated = field.label == FieldDescriptorProto.LABEL_REPEATED
     entry = entries.get(field.type_name)
     value = entry.field[1] if entry else field  # a map entry has two fields, key and value

@@ -1,4 +1,4 @@
-"""What the generator refuses to do."""
+"""The error of the generator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage 2: what to generate. Plain frozen data, decided completely before anything is rendered.
+"""Stage 2: decides what to generate. The model is plain frozen data, complete before anything is rendered.
 
 Invariants of a `Model`:
 - `messages` are exactly those that reach a payload or a diagnostic field, in the order of the .proto file, each with
@@ -88,7 +88,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Rpc:
-    """A method: the messages that go out and come back, by full name, with payloads or without."""
+    """A method: the messages of its request and response, by full name, with payloads or without."""
 
     name: str
     request: str
@@ -99,12 +99,12 @@ class Rpc:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """All that the templates need.
+    """Everything that the templates need.
 
     Attributes:
         file: the .proto file.
         messages: by full name.
-        source: what it came from, as `durabletask 1.12.0`; the file's own name where nothing is known.
+        source: where it came from, as `durabletask 1.12.0`; the file's own name where that is unknown.
         known: the full names of all messages that the file declares.
     """
 
@@ -120,7 +120,7 @@ def build(decl: FileDecl, policy: Policy) -> Model:
     """Decide what to generate for `decl`.
 
     Raises:
-        CodegenError: the policy does not fit it, or a name can not be used in Python.
+        CodegenError: the policy does not match it, or a name cannot be used in Python.
     """
     strings = [
         f"{message.full_name}.{field.name}"
@@ -171,7 +171,7 @@ def build(decl: FileDecl, policy: Policy) -> Model:
 def _fixpoint(
     messages: Iterable[MessageDecl], reaches: Callable[[MessageDecl, FieldDecl, set[str]], bool]
 ) -> frozenset[str]:
-    """The messages with a field that `reaches`, which may depend on the messages found so far."""
+    """Find the messages with a field that `reaches`, which may depend on the messages found so far."""
     found: set[str] = set()
     while True:
         before = len(found)

@@ -1,4 +1,4 @@
-"""The field policy: what each StringValue field of each message holds."""
+"""The field policy: classifies each StringValue field of each message."""
 
 from __future__ import annotations
 
@@ -7,11 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeGuard
 
 from .errors import CodegenError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -26,7 +21,7 @@ _CHOICE = "payload, diagnostic or metadata"
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The classification, keyed by `Message.field`, and the file it stands in."""
+    """The classification, keyed by `Message.field`, and the file that it was read from."""
 
     file: str
     kinds: Mapping[str, FieldKind]
@@ -35,7 +30,7 @@ class Policy:
         """Require that exactly `fields` are classified.
 
         Raises:
-            CodegenError: it lists all that are not, and all entries that name no field.
+            CodegenError: some are not, or entries name no field; the text lists them all.
         """
         known = list(fields)
         faults: list[str] = []
@@ -51,13 +46,18 @@ def load_policy(path: Path) -> Policy:
     """Read a policy file: a table for each message, `field = "payload" | "diagnostic" | "metadata"` in it.
 
     Raises:
-        CodegenError: the file can not be read, is no TOML, or has another shape.
+        CodegenError: the file cannot be read, is not TOML, or has another shape.
     """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib  # of the extra
+
     try:
         # A table's values may be anything; each is checked below.
         tables: dict[str, object] = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise CodegenError(f"{path}: can not be read: {error.strerror}") from error
+        raise CodegenError(f"{path}: cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise CodegenError(f"{path}: malformed TOML: {error}") from error
     kinds: dict[str, FieldKind] = {}
@@ -72,5 +72,5 @@ def load_policy(path: Path) -> Policy:
 
 
 def _is_table(value: object) -> TypeGuard[dict[str, object]]:
-    """TOML knows no table with other keys."""
+    """Narrow a value to a table: the keys of a TOML table are strings."""
     return isinstance(value, dict)

@@ -1,4 +1,4 @@
-"""Prints a descriptor as .proto text, and tells what differs between two descriptors.
+"""Descriptors as .proto text, and the differences between two descriptors.
 
 The text, compiled again, gives the same descriptor byte for byte: the order of fields, nested messages and map
 entries is kept. Only proto3 without custom options and extensions is printed; anything else is an error.
@@ -32,15 +32,15 @@ _MAX_ENUM = 2_147_483_647
 
 
 def print_proto(file: FileDescriptorProto, comment: str) -> str:
-    """The .proto text of `file`, under a comment of one or more lines.
+    """Print `file` as .proto text, under a comment of one or more lines.
 
     Raises:
-        CodegenError: it has something that can not be printed; the text names it.
+        CodegenError: a part of it cannot be printed; the text names it.
     """
     if file.syntax != "proto3":
         raise CodegenError(f"{file.name}: only proto3 can be printed, not {file.syntax or 'proto2'}")
     if file.extension:
-        raise CodegenError(f"{file.name}: extension {file.extension[0].name}: can not be printed")
+        raise CodegenError(f"{file.name}: extension {file.extension[0].name}: cannot be printed")
     blocks = [[f"// {line}" for line in comment.splitlines()], ['syntax = "proto3";']]
     public, weak = set(file.public_dependency), set(file.weak_dependency)
     blocks.append(
@@ -60,7 +60,7 @@ def print_proto(file: FileDescriptorProto, comment: str) -> str:
 
 
 def differences(old: FileDescriptorProto, new: FileDescriptorProto) -> list[str]:
-    """What was added, removed and changed from `old` to `new`, a line each, in the order of the files."""
+    """List what was added, removed and changed from `old` to `new`, one line each, in the order of the files."""
     before, after = _facts(old), _facts(new)
     lines = [f"- removed {name}" for name in before if name not in after]
     lines += [f"+ added   {name}{after[name]}" for name in after if name not in before]
@@ -77,12 +77,12 @@ def _indent(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _options(options: Message, where: str) -> list[str]:
-    """`name = value` for each option that is set, in the order of the descriptor."""
+    """Print `name = value` for each option that is set, in the order of the descriptor."""
     known = type(options)()
     known.CopyFrom(options)
     known.DiscardUnknownFields()
     if known != options or any(field.is_extension for field, _ in options.ListFields()):
-        raise CodegenError(f"{where}: has a custom option, which can not be printed")
+        raise CodegenError(f"{where}: has a custom option, which cannot be printed")
     return [f"{field.name} = {_option_value(field, value, where)}" for field, value in options.ListFields()]
 
 
@@ -93,7 +93,7 @@ def _option_value(field: FieldDescriptor, value: object, where: str) -> str:
         return _quoted(value)
     if isinstance(value, int):
         return field.enum_type.values_by_number[value].name if field.enum_type is not None else str(value)
-    raise CodegenError(f"{where}: option {field.name}: can not be printed")
+    raise CodegenError(f"{where}: option {field.name}: cannot be printed")
 
 
 def _quoted(text: str) -> str:
@@ -107,7 +107,7 @@ def _suffix(options: Message, where: str) -> str:
 
 
 def _ranges(ranges: Iterable[tuple[int, int]], names: Iterable[str], maximum: int) -> Iterator[str]:
-    """The `reserved` statements; both ends of a range are included."""
+    """Print the `reserved` statements; both ends of a range are included."""
     numbers = [
         str(start) if start == end else f"{start} to {'max' if end == maximum else end}" for start, end in ranges
     ]
@@ -132,7 +132,7 @@ def _message(message: DescriptorProto, scope: str, file: FileDescriptorProto) ->
     full_name = f"{scope}.{message.name}"
     where = f"{file.name}: message {full_name[1:]}"
     if message.extension_range or message.extension:
-        raise CodegenError(f"{where}: extensions can not be printed")
+        raise CodegenError(f"{where}: extensions cannot be printed")
     entries = {f"{full_name}.{nested.name}": nested for nested in message.nested_type if nested.options.map_entry}
     # A map field makes its entry where it stands, among the nested messages: print those before it that came before.
     waiting = list(message.nested_type)
@@ -143,7 +143,7 @@ def _message(message: DescriptorProto, scope: str, file: FileDescriptorProto) ->
             if nested is entry:
                 return
             if nested.options.map_entry:
-                raise CodegenError(f"{where}: the order of {nested.name} and the fields can not be printed")
+                raise CodegenError(f"{where}: the order of {nested.name} and the fields cannot be printed")
             yield from _message(nested, full_name, file)
 
     def body() -> Iterator[str]:
@@ -190,7 +190,7 @@ def _field(
 ) -> str:
     where = f"{where}, field {field.name}"
     if field.type == FieldDescriptorProto.TYPE_GROUP or field.HasField("default_value") or field.HasField("extendee"):
-        raise CodegenError(f"{where}: groups, defaults and extensions can not be printed")
+        raise CodegenError(f"{where}: groups, defaults and extensions cannot be printed")
     if entry is not None:
         key, value = entry.field
         kind = f"map<{_type(key, file)}, {_type(value, file)}>"
@@ -210,7 +210,7 @@ def _type(field: FieldDescriptorProto, file: FileDescriptorProto) -> str:
 
 
 def _reference(type_name: str, file: FileDescriptorProto) -> str:
-    """A full name; with its leading dot only where a nested message could be taken for its first part."""
+    """Print a full name; with its leading dot only where a nested message could be taken for its first part."""
     bare = type_name.lstrip(".")
     return type_name if bare.partition(".")[0] in _nested_names(file.message_type) else bare
 
@@ -246,7 +246,7 @@ def _signature(method: MethodDescriptorProto) -> str:
 
 
 def _facts(file: FileDescriptorProto) -> Mapping[str, str]:
-    """Each thing that a file declares, and what there is to say of it."""
+    """Map each declaration of a file to its details."""
     facts: dict[str, str] = {}
 
     def enums(scope: str, found: Iterable[EnumDescriptorProto]) -> None:

@@ -1,4 +1,4 @@
-"""Stage 3: how it reads. Fills the templates and formats what comes out."""
+"""Stage 3: fills the templates and formats the output."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import textwrap
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from . import report
 from ._version import GENERATOR_VERSION
@@ -51,7 +49,7 @@ _EXTERNALIZE = _Way(
     method="upload",
     title="Notes the large payloads of a message, before it is sent.",
     note="Note the large payloads of",
-    table="How to note the large payloads of a message.",
+    table="The function that notes the large payloads of a message, by the full name of the message.",
     tests={
         "payload": "len({}.value) > plan.payload_gate",
         "diagnostic": "len({}.value) > plan.diagnostic_gate",
@@ -63,7 +61,7 @@ _DEEXTERNALIZE = _Way(
     method="download",
     title="Notes the tokens of a message, after it was received.",
     note="Note the tokens of",
-    table="How to note the tokens of a message.",
+    table="The function that notes the tokens of a message, by the full name of the message.",
     tests={
         "payload": "{}.value.startswith(plan.prefixes)",
         "diagnostic": "{}.value.startswith(plan.prefixes)",
@@ -74,17 +72,17 @@ _WAYS = (_DEEXTERNALIZE, _EXTERNALIZE)
 
 
 def render_walkers(model: Model, pb2_module: str) -> dict[str, str]:
-    """The package of walkers: its files by path, formatted.
+    """Render the package of walkers: its files by path, formatted.
 
     Args:
         model: what to generate.
         pb2_module: the module whose classes the functions take; it is imported by type checkers only.
 
     Raises:
-        CodegenError: `pb2_module` can not be imported under that name, or ruff failed.
+        CodegenError: `pb2_module` cannot be imported under that name, or ruff failed.
     """
     if any(keyword.iskeyword(name) or not name.isidentifier() for name in pb2_module.split(".")):
-        raise CodegenError(f"pb2 module {pb2_module}: is no name of a Python module")
+        raise CodegenError(f"pb2 module {pb2_module}: is not the name of a Python module")
     package, _, module = pb2_module.rpartition(".")
     files = {
         f"{way.verb}.py": _render(
@@ -104,17 +102,17 @@ def render_walkers(model: Model, pb2_module: str) -> dict[str, str]:
 
 
 def render_markdown(model: Model) -> str:
-    """The report as PAYLOAD_FIELDS.md."""
+    """Render the report as PAYLOAD_FIELDS.md."""
     return _render("payload_fields.md.j2", model, **_report(model))
 
 
 def render_text(model: Model) -> str:
-    """The report for a terminal."""
+    """Render the report for a terminal."""
     return _render("payload_fields.txt.j2", model, **_report(model))
 
 
 def render_mermaid(model: Model) -> str:
-    """The picture of the report, as Mermaid."""
+    """Render the picture of the report as Mermaid."""
     return _render("payload_fields.mmd.j2", model, **_report(model))
 
 
@@ -131,6 +129,8 @@ def _report(model: Model) -> dict[str, object]:
 
 
 def _render(template: str, model: Model, **values: object) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # of the extra
+
     # The output is Python and Markdown: nothing to escape.
     environment = Environment(
         loader=PackageLoader("durabletask_payloads_codegen"),

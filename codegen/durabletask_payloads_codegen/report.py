@@ -1,4 +1,4 @@
-"""Where payloads travel: for each RPC and direction the paths to them, and a picture."""
+"""The payload report: for each RPC and direction the paths to payloads, and a picture."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Edge:
 
 
 def paths(model: Model, root: str) -> tuple[PayloadPath, ...]:
-    """All paths from the message `root` to a payload or diagnostic field, in declared order."""
+    """List all paths from the message `root` to a payload or diagnostic field, in declared order."""
     found: list[PayloadPath] = []
 
     def walk(message: Message, prefix: str, above: tuple[str, ...]) -> None:
@@ -79,7 +79,7 @@ def paths(model: Model, root: str) -> tuple[PayloadPath, ...]:
 
 
 def travels(model: Model) -> tuple[Travel, ...]:
-    """All directions of all RPCs that can carry payloads, in declared order."""
+    """List all directions of all RPCs that can carry payloads, in declared order."""
     found: list[Travel] = []
     for rpc in model.rpcs:
         if rpc.request in model.messages:
@@ -90,7 +90,7 @@ def travels(model: Model) -> tuple[Travel, ...]:
 
 
 def unreached(model: Model) -> tuple[str, ...]:
-    """The messages with payloads that no RPC carries."""
+    """List the messages with payloads that no RPC carries."""
     carried: set[str] = set()
     waiting = [travel.message for travel in travels(model)]
     while waiting:
@@ -102,7 +102,7 @@ def unreached(model: Model) -> tuple[str, ...]:
 
 
 def picture(model: Model) -> tuple[tuple[Node, ...], tuple[Edge, ...]]:
-    """The messages worth a box, and how they contain each other.
+    """Decide which messages get a box, and how the boxes contain each other.
 
     A message gets a box of its own if an RPC carries it or if more than one message contains it (so each that
     contains itself has one); all others are drawn inside the one message that contains them.
@@ -135,7 +135,7 @@ def picture(model: Model) -> tuple[tuple[Node, ...], tuple[Edge, ...]]:
 
 
 def _inside(model: Model, name: str, boxes: set[str], prefix: str = "") -> Iterator[tuple[str, Leaf | Branch]]:
-    """The paths in a box and out of it, each with the field at its end."""
+    """Yield the paths in a box and out of it, each with the field at its end."""
     for field in model.messages[name].fields:
         path = _step(prefix, field)
         if isinstance(field, Branch) and field.target not in boxes:
@@ -145,7 +145,7 @@ def _inside(model: Model, name: str, boxes: set[str], prefix: str = "") -> Itera
 
 
 def as_json(model: Model) -> str:
-    """The report for programs."""
+    """Render the report as JSON."""
     report = {
         "file": model.file,
         "source": model.source,

@@ -1,4 +1,4 @@
-"""The stubs of mypy-protobuf and mypy-grpc, in which HasField and WhichOneof know the names of fields."""
+"""Stubs by mypy-protobuf and mypy-grpc, in which HasField and WhichOneof know the names of fields."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["generate_stubs"]
 
 
 def generate_stubs(schema: Schema) -> dict[str, str]:
-    """A partial stub package (PEP 561): its files by path. `a/b.proto` gives the package `a-stubs`.
+    """Generate a partial stub package (PEP 561): its files by path. `a/b.proto` gives the package `a-stubs`.
 
     Raises:
         CodegenError: the plugin refuses the schema.
@@ -52,7 +52,7 @@ def _well_known(name: str) -> FileDescriptorProto:
 
 
 def _run(entry: str, request: CodeGeneratorRequest) -> dict[str, str]:
-    """Speak the protocol of protoc's plugins, which is the stable interface of mypy-protobuf."""
+    """Run mypy-protobuf as a plugin of protoc, which is its stable interface."""
     command = [sys.executable, "-c", f"from mypy_protobuf.main import {entry}; {entry}()"]
     done = subprocess.run(command, input=request.SerializeToString(), capture_output=True, check=False)
     if done.returncode:

@@ -1,4 +1,4 @@
-"""Stage 4: files, or the difference to the files that are there."""
+"""Stage 4: writes the files, or compares them with those that are there."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 __all__ = ["difference", "packages", "write"]
 
-# What may be removed from a generated package when it is generated no longer.
+# Files of a generated package that are removed when they are no longer generated.
 _GENERATED_SUFFIXES = {".py", ".pyi", ".typed"}
 
 
 def packages(files: Mapping[str, str]) -> frozenset[str]:
-    """The top folders of `files`."""
+    """Return the top folders of `files`."""
     return frozenset(path.partition("/")[0] for path in files if "/" in path)
 
 
@@ -35,7 +35,7 @@ def write(root: Path, files: Mapping[str, str], owned: Collection[str] = ()) -> 
         owned: top folders that hold nothing but generated Python: a file in them that is not among `files` is removed.
 
     Raises:
-        CodegenError: a file can not be written.
+        CodegenError: a file cannot be written.
     """
     changed = [path for path, text in files.items() if _read(root / path) != text.encode()]
     temporary: dict[Path, Path] = {}
@@ -53,7 +53,7 @@ def write(root: Path, files: Mapping[str, str], owned: Collection[str] = ()) -> 
         for path in gone:
             (root / path).unlink()
     except OSError as error:
-        raise CodegenError(f"{error.filename or root}: can not be written: {error.strerror}") from error
+        raise CodegenError(f"{error.filename or root}: cannot be written: {error.strerror}") from error
     finally:
         for source in temporary.values():
             with contextlib.suppress(OSError):
@@ -62,7 +62,7 @@ def write(root: Path, files: Mapping[str, str], owned: Collection[str] = ()) -> 
 
 
 def difference(root: Path, files: Mapping[str, str], owned: Collection[str] = ()) -> str:
-    """A unified diff from what `root` holds to what `write` would make of it; empty if they are the same."""
+    """Return a unified diff from what `root` holds to what `write` would make of it; empty if they are the same."""
     chunks: list[str] = []
     for path in sorted({*files, *_gone(root, files, owned)}):
         there, wanted = _read(root / path), files.get(path)
@@ -83,7 +83,7 @@ def _read(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise CodegenError(f"{path}: can not be read: {error.strerror}") from error
+        raise CodegenError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _gone(root: Path, files: Mapping[str, str], owned: Collection[str]) -> list[str]:

@@ -1,5 +1,5 @@
 # Source: durabletask/internal/orchestrator_service.proto (durabletask 1.12.0)
-# Generator: durabletask-payloads-codegen 1.0
+# Generator: durabletask-payloads-codegen 1.1
 # DO NOT EDIT: run make generate
 """Notes the large payloads of a message, before it is sent."""
 

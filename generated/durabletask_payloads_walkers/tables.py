@@ -1,7 +1,7 @@
 # Source: durabletask/internal/orchestrator_service.proto (durabletask 1.12.0)
-# Generator: durabletask-payloads-codegen 1.0
+# Generator: durabletask-payloads-codegen 1.1
 # DO NOT EDIT: run make generate
-"""Which function walks which message, by its full name, and what the walkers know of the schema."""
+"""Tables: the functions of each message, and the facts about the schema that the runtime uses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["DEEXTERNALIZE", "EXTERNALIZE", "FAN_OUT", "FIELDS", "MESSAGES", "SOURCE"]
 
 SOURCE: str = "durabletask 1.12.0"
-"""What the schema came from."""
+"""Where the schema came from."""
 
 DEEXTERNALIZE: Mapping[str, Callable[[Never, DeexternalizePlan], None]] = MappingProxyType(
     {
@@ -87,7 +87,7 @@ DEEXTERNALIZE: Mapping[str, Callable[[Never, DeexternalizePlan], None]] = Mappin
         "HistoryChunk": deexternalize.deexternalize_history_chunk,
     }
 )
-"""How to note the tokens of a message."""
+"""The function that notes the tokens of a message, by the full name of the message."""
 
 EXTERNALIZE: Mapping[str, Callable[[Never, ExternalizePlan], None]] = MappingProxyType(
     {
@@ -154,7 +154,7 @@ EXTERNALIZE: Mapping[str, Callable[[Never, ExternalizePlan], None]] = MappingPro
         "HistoryChunk": externalize.externalize_history_chunk,
     }
 )
-"""How to note the large payloads of a message."""
+"""The function that notes the large payloads of a message, by the full name of the message."""
 
 MESSAGES: frozenset[str] = frozenset(
     {

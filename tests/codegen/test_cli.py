@@ -145,7 +145,7 @@ def put_a_file_in_the_way(tree: Path) -> None:
     ("spoil", "arguments", "error"),
     [
         (break_the_policy, ["generate"], f"{POLICY}: malformed TOML: "),
-        (remove_the_policy, ["generate"], f"{POLICY}: can not be read: No such file or directory"),
+        (remove_the_policy, ["generate"], f"{POLICY}: cannot be read: No such file or directory"),
         (
             leave_out_two_fields,
             ["generate"],
@@ -157,14 +157,18 @@ def put_a_file_in_the_way(tree: Path) -> None:
             f"{POLICY}: no such StringValue field: ActivityResponse.output (remove)",
         ),
         (break_the_proto, ["generate"], f"{PROTO}:39:26: Expected type name."),
-        (nothing, ["generate", "--from-module", "json"], "module json is no pb2 module: "),
-        (nothing, ["generate", "--from-module", "no.such_pb2"], "module no.such_pb2 can not be imported: "),
-        (nothing, ["generate", "--descriptor-set", POLICY], f"{POLICY}: is no serialized FileDescriptorSet"),
+        (nothing, ["generate", "--from-module", "json"], "module json is not a pb2 module: "),
+        (nothing, ["generate", "--from-module", "no.such_pb2"], "module no.such_pb2 cannot be imported: "),
+        (nothing, ["generate", "--descriptor-set", POLICY], f"{POLICY}: is not a serialized FileDescriptorSet"),
         (nothing, ["generate", "--proto-path", "generated"], "generated: there is no .proto file"),
-        (nothing, ["generate", PROTO, "--from-module", PB2_MODULE], "name .proto files, or --descriptor-set, or"),
+        (
+            nothing,
+            ["generate", PROTO, "--from-module", PB2_MODULE],
+            ".proto files, --descriptor-set and --from-module exclude each other: ",
+        ),
         (put_a_file_in_the_way, ["generate", "--output", "file/out"], "file/out/"),
         (put_a_file_in_the_way, ["check", "--output", "file/out"], "file/out/"),
-        (nothing, ["import-proto", "json", "--output", "protos"], "module json is no pb2 module: "),
+        (nothing, ["import-proto", "json", "--output", "protos"], "module json is not a pb2 module: "),
         (put_a_file_in_the_way, ["import-proto", PB2_MODULE, "--output", "file"], "file"),
         (leave_out_two_fields, ["fields"], f"{POLICY}: not classified: "),
     ],
@@ -192,7 +196,7 @@ def test_an_unwritable_folder_is_named(tree: Path, capsys: pytest.CaptureFixture
     assert cli.main(["generate", "--output", "file"]) == 2
     assert capsys.readouterr().err == (
         "durabletask-payloads-codegen: error: "
-        "file/durabletask_payloads_walkers/__init__.py: can not be read: Not a directory\n"
+        "file/durabletask_payloads_walkers/__init__.py: cannot be read: Not a directory\n"
     )
 
 
@@ -211,7 +215,7 @@ def test_import_proto_prints_and_compares(tree: Path, capsys: pytest.CaptureFixt
 
     (tree / PROTO).write_text("nonsense")
     assert cli.main(["import-proto", PB2_MODULE, "--output", "protos"]) == 0
-    assert capsys.readouterr().out.startswith(f"{PROTO}: replaced; what stood there did not compile: {PROTO}:1:1: ")
+    assert capsys.readouterr().out.startswith(f"{PROTO}: replaced; the old file did not compile: {PROTO}:1:1: ")
 
     assert cli.main(["import-proto", PB2_MODULE, "--output", "elsewhere"]) == 0
     assert capsys.readouterr().out == f"elsewhere/{PROTO.removeprefix('protos/')}: new\n"
@@ -231,7 +235,7 @@ def test_import_proto_removes_nothing(tree: Path) -> None:
     assert cli.main(["check"]) == 0
 
 
-def test_import_proto_refuses_what_it_can_not_print_exactly(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_import_proto_refuses_what_it_cannot_print_exactly(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(tree)
     assert cli.main(["import-proto", "google.protobuf.descriptor_pb2", "--output", "protos"]) == 2
     assert capsys.readouterr().err == (
@@ -260,7 +264,7 @@ def test_import_proto_compiles_what_it_printed_and_compares(
     assert capsys.readouterr() == (
         "",
         "durabletask-payloads-codegen: error: "
-        "odd.proto: has something that can not be printed: compiled again, it differs\n",
+        "odd.proto: cannot be printed: the printed text compiles to another descriptor\n",
     )
     assert contents(tree) == before
 
@@ -388,5 +392,5 @@ def test_the_console_script(tree: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "durabletask-payloads-codegen: error: none.toml: can not be read: No such file or directory\n"
+        "durabletask-payloads-codegen: error: none.toml: cannot be read: No such file or directory\n"
     )

@@ -156,21 +156,21 @@ def test_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         f"Could not make proto path relative: {tmp_path}/none.proto: No such file or directory"
     )
     path = tmp_path / "set.binpb"
-    assert error_of(from_descriptor_set, path) == f"{path}: can not be read: No such file or directory"
+    assert error_of(from_descriptor_set, path) == f"{path}: cannot be read: No such file or directory"
     path.write_bytes(b"\xff\xff")
-    assert error_of(from_descriptor_set, path) == f"{path}: is no serialized FileDescriptorSet"
+    assert error_of(from_descriptor_set, path) == f"{path}: is not a serialized FileDescriptorSet"
     path.write_bytes(b"")
     assert error_of(from_descriptor_set, path) == (
         f"{path}: there must be one .proto file that no other imports, there are: none"
     )
-    assert error_of(from_module, "json") == "module json is no pb2 module: it has no DESCRIPTOR of a .proto file"
+    assert error_of(from_module, "json") == "module json is not a pb2 module: it has no DESCRIPTOR of a .proto file"
     assert error_of(from_module, "no.such_pb2") == (
-        "module no.such_pb2 can not be imported: ModuleNotFoundError: No module named 'no'"
+        "module no.such_pb2 cannot be imported: ModuleNotFoundError: No module named 'no'"
     )
     (tmp_path / "raising_pb2.py").write_text("raise RuntimeError('one line\\n  and another')")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     assert error_of(from_module, "raising_pb2") == (
-        "module raising_pb2 can not be imported: RuntimeError: one line and another"
+        "module raising_pb2 cannot be imported: RuntimeError: one line and another"
     )
     two = CodeGeneratorRequest(file_to_generate=["a.proto", "b.proto"])
     assert error_of(descriptors.from_request, two) == "name one .proto file, not 2: one schema has one pb2 module"

@@ -206,7 +206,7 @@ def test_a_policy_file(tmp_path: Path) -> None:
         ("[M]\na = 1\n", "p.toml: M.a: is 1, must be payload, diagnostic or metadata"),
         ('[M]\na = ["payload"]\n', "p.toml: M.a: is ['payload'], must be payload, diagnostic or metadata"),
         ('a = "payload"\n', "p.toml: a: must be a table with the fields of a message, as [a]"),
-        (None, "p.toml: can not be read: No such file or directory"),
+        (None, "p.toml: cannot be read: No such file or directory"),
     ],
 )
 def test_a_bad_policy_file(tmp_path: Path, text: str | bytes | None, error: str) -> None:

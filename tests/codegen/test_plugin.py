@@ -85,7 +85,7 @@ def test_the_module_of_the_classes(tmp_path: Path, option: str, line: str) -> No
 
 def test_an_unknown_option(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     response = answer("polcy=x.toml")
-    assert response.error == "option polcy: is not known, there are policy, pb2_module"
+    assert response.error == "option polcy: is unknown, the options are policy, pb2_module"
     assert not response.file
     monkeypatch.chdir(tmp_path)
-    assert answer("").error == "protos/payload_fields.toml: can not be read: No such file or directory"
+    assert answer("").error == "protos/payload_fields.toml: cannot be read: No such file or directory"

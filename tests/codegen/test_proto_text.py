@@ -123,17 +123,17 @@ def test_a_nested_name_that_hides_a_package(tmp_path: Path) -> None:
     assert from_protos(tmp_path).file == original
 
 
-def test_what_can_not_be_printed_is_an_error(tmp_path: Path) -> None:
+def test_what_cannot_be_printed_is_an_error(tmp_path: Path) -> None:
     field = FieldDescriptorProto(name="f", number=1, type=FieldDescriptorProto.TYPE_GROUP)
     file = FileDescriptorProto(name="a.proto", syntax="proto3", message_type=[DescriptorProto(name="M", field=[field])])
-    with pytest.raises(CodegenError, match=r"^a\.proto: message M, field f: groups, defaults and extensions can not"):
+    with pytest.raises(CodegenError, match=r"^a\.proto: message M, field f: groups, defaults and extensions cannot"):
         print_proto(file, "")
 
     (tmp_path / "custom.proto").write_text(
         'syntax = "proto3"; import "google/protobuf/descriptor.proto"; '
         "extend google.protobuf.FieldOptions { string note = 50000; } message M {}"
     )
-    with pytest.raises(CodegenError, match=r"^custom\.proto: extension note: can not be printed$"):
+    with pytest.raises(CodegenError, match=r"^custom\.proto: extension note: cannot be printed$"):
         print_proto(from_protos(tmp_path).file, "")
     (tmp_path / "user.proto").write_text(
         'syntax = "proto3"; import "custom.proto"; message N { string x = 1 [(note) = "y"]; }'

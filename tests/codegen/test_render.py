@@ -37,7 +37,7 @@ def test_a_whole_module(tmp_path: Path) -> None:
     files = render.render_walkers(modelled(tmp_path, LEAVES, trace="diagnostic", version="metadata"), "some.test_pb2")
     assert files["durabletask_payloads_walkers/externalize.py"] == dedent('''
         # Source: test.proto (test.proto)
-        # Generator: durabletask-payloads-codegen 1.0
+        # Generator: durabletask-payloads-codegen 1.1
         # DO NOT EDIT: run make generate
         """Notes the large payloads of a message, before it is sent."""
 
@@ -264,10 +264,10 @@ def test_a_docstring_that_is_too_long_is_wrapped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "some.", "a-b", "some.class", "x; y"])
-def test_a_pb2_module_that_can_not_be_imported(tmp_path: Path, name: str) -> None:
+def test_a_pb2_module_that_cannot_be_imported(tmp_path: Path, name: str) -> None:
     with pytest.raises(CodegenError) as raised:
         render.render_walkers(modelled(tmp_path, LEAVES), name)
-    assert str(raised.value) == f"pb2 module {name}: is no name of a Python module"
+    assert str(raised.value) == f"pb2 module {name}: is not the name of a Python module"
 
 
 def test_ruff_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,7 @@ def test_an_error_before_the_last_file_leaves_everything_as_it_was(
     monkeypatch.setattr(tempfile, "NamedTemporaryFile", full_disk)
     with pytest.raises(CodegenError) as raised:
         write.write(tmp_path, {path: f"{text}#" for path, text in FILES.items()})
-    assert str(raised.value) == f"{tmp_path}/package: can not be written: No space left on device"
+    assert str(raised.value) == f"{tmp_path}/package: cannot be written: No space left on device"
     assert contents(tmp_path) == before
 
 
