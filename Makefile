@@ -7,7 +7,7 @@ TYPED  := runtime generated/durabletask_payloads_walkers codegen tests
 STUBS  := generated/durabletask-stubs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos generate check test test-sdk-matrix demo bench lock clean
+.PHONY: help setup protos generate check test test-quick test-sdk-matrix demo bench lock clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,10 +37,13 @@ check: $(READY) ## Lint, format, types (mypy and pyright, strict) and drift of g
 test: $(READY) ## Run the tests
 	$(BIN)/pytest
 
+test-quick: $(READY) ## Run the tests that are not slow
+	$(BIN)/pytest -m "not slow"
+
 test-sdk-matrix: $(READY) ## Run the end-to-end tests with other releases of the SDK (ARGS="1.4.0 1.12.0")
 	$(BIN)/python -m tests.sdk_matrix $(ARGS)
 
-demo: $(READY) ## A 5 MB orchestration: refused by gRPC without us, completed with us
+demo: $(READY) ## A 5 MB orchestration: refused by gRPC without us, completed with us (ARGS="--store azurite")
 	$(BIN)/durabletask-payloads demo $(ARGS)
 
 bench: $(READY) ## Measure against the durabletask wheel

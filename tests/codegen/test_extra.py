@@ -58,7 +58,7 @@ def test_the_plugin_answers_protoc(monkeypatch: pytest.MonkeyPatch) -> None:
     ("main", "program"),
     [(cli.main, "durabletask-payloads-codegen"), (plugin.main, "protoc-gen-durabletask-payloads")],
 )
-def test_help_and_version(main: object, program: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_and_version(main: Callable[[list[str]], int], program: str, capsys: pytest.CaptureFixture[str]) -> None:
     for option, text in (("--version", f"{program} {GENERATOR_VERSION}\n"), ("--help", f"usage: {program} ")):
         with pytest.raises(SystemExit) as raised:
             main([option])

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from pathlib import Path
 
+__all__ = ["open_store", "run"]
+
 _MB = 1_000_000
 _FAN_OUT = 5
 _TIMEOUT_SECONDS = 60

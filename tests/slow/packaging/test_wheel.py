@@ -1,7 +1,8 @@
-"""The wheel and the sdist, as a user gets them: built once, installed into a new environment."""
+"""The wheel and the sdist, as a user gets them: built once, installed bare and with [all]."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -12,12 +13,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
+PACKAGES = {"durabletask_payloads", "durabletask_payloads_codegen", "durabletask_payloads_walkers"}
+PROGRAMS = ("durabletask-payloads", "durabletask-payloads-codegen", "protoc-gen-durabletask-payloads")
+OLD_PYTHON = ["tomli"] if sys.version_info < (3, 11) else []
 
 
-def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False)
+def result(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    done = result(*command, cwd=cwd)
     assert done.returncode == 0, done.stdout + done.stderr
-    return done
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -28,23 +36,45 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def installed(dist: Path, folder: Path, extras: str = "") -> Path:
+    """The scripts of a new environment that has the wheel."""
+    (wheel,) = dist.glob("*.whl")
+    venv.create(folder, with_pip=True)
+    pip = (folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    run(*pip, "-c", ROOT / "dev.lock", f"{wheel}{extras}", cwd=folder)
+    return folder / "bin"
+
+
+@pytest.fixture(scope="module")
+def bare(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return installed(dist, tmp_path_factory.mktemp("bare"))
+
+
 def test_what_is_in_the_wheel(dist: Path) -> None:
     (wheel,) = dist.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         (metadata,) = (archive.read(name).decode() for name in names if name.endswith(".dist-info/METADATA"))
     roots = {name.partition("/")[0] for name in names}
-    assert {root for root in roots if not root.endswith(".dist-info")} == {
-        "durabletask_payloads",
-        "durabletask_payloads_codegen",
-        "durabletask_payloads_walkers",
-    }
-    for package in ("durabletask_payloads", "durabletask_payloads_codegen", "durabletask_payloads_walkers"):
+    assert {root for root in roots if not root.endswith(".dist-info")} == PACKAGES
+    for package in PACKAGES:
         assert f"{package}/py.typed" in names
-    assert any(name.endswith(".j2") for name in names), "the templates of the generator"
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    for extra in ("azure", "sdk", "fast", "object-store", "otel", "codegen", "all"):
-        assert f"Provides-Extra: {extra}" in metadata
+    # Python, templates and markers: no npm lock, no tests.
+    suffixes = {Path(name).suffix for name in names if ".dist-info/" not in name}
+    assert suffixes == {".py", ".j2", ".typed"}
+
+    extras: dict[str, set[str]] = {extra: set() for extra in re.findall(r"^Provides-Extra: (.+)$", metadata, re.M)}
+    for requirement, extra in re.findall(r"^Requires-Dist: ([\w-]+).*; .*extra == '([\w-]+)'", metadata, re.M):
+        extras[extra].add(requirement)
+    parts = {
+        "azure": {"azure-storage-blob"},
+        "cli": {"rich"},
+        "codegen": {"grpcio-tools", "jinja2", "mypy-protobuf", "ruff", "tomli"},
+        "fast": {"isal"},
+        "sdk": {"durabletask"},
+    }
+    assert extras == {**parts, "all": set[str]().union(*parts.values())}
 
 
 def test_what_is_in_the_sdist(dist: Path) -> None:
@@ -59,23 +89,19 @@ def test_what_is_in_the_sdist(dist: Path) -> None:
         "protos/payload_fields.toml",
         "protos/durabletask/internal/orchestrator_service.proto",
         "generated/PAYLOAD_FIELDS.md",
-        "tests/packaging/test_wheel.py",
+        "tests/slow/packaging/test_wheel.py",
+        "tests/support/azurite/package-lock.json",
     ):
         assert name in names
 
 
 @pytest.mark.timeout(300)
-def test_the_wheel_alone_imports_and_with_the_sdk_runs_the_demo(dist: Path, tmp_path: Path) -> None:
-    (wheel,) = dist.glob("*.whl")
-    venv.create(tmp_path / "env", with_pip=True)
-    python = tmp_path / "env" / "bin" / "python"
-    install = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", ROOT / "dev.lock")
-    run(*install, wheel, cwd=tmp_path)
+def test_without_an_extra_all_modules_import_but_those_of_an_extra(bare: Path, tmp_path: Path) -> None:
     program = (
         "import importlib, importlib.util, pkgutil\n"
-        "for name in ('durabletask', 'azure', 'obstore', 'rich', 'jinja2'):\n"
+        "for name in ('durabletask', 'azure', 'rich', 'jinja2', 'grpc_tools'):\n"
         "    assert importlib.util.find_spec(name) is None, name\n"
-        "for package in ('durabletask_payloads', 'durabletask_payloads_walkers'):\n"
+        f"for package in {sorted(PACKAGES)}:\n"
         "    path = importlib.import_module(package).__path__\n"
         "    for module in pkgutil.walk_packages(path, prefix=package + '.'):\n"
         "        try:\n"
@@ -83,19 +109,68 @@ def test_the_wheel_alone_imports_and_with_the_sdk_runs_the_demo(dist: Path, tmp_
         "        except ImportError as error:\n"
         "            print(module.name, str(error).rpartition(': ')[2], sep=': ')\n"
     )
-    # The modules of an extra, each with the command that installs it; all others import.
-    assert run(python, "-c", program, cwd=tmp_path).stdout.splitlines() == [
-        "durabletask_payloads.cli.demo: pip install durabletask-payloads[sdk]",
+    assert run(bare / "python", "-c", program, cwd=tmp_path).splitlines() == [
+        "durabletask_payloads.cli.demo: pip install durabletask-payloads[sdk,cli]",
         "durabletask_payloads.sdk: pip install durabletask-payloads[sdk]",
         "durabletask_payloads.stores.azure_blob: pip install durabletask-payloads[azure]",
     ]
-    demo = tmp_path / "env" / "bin" / "durabletask-payloads"
-    missing = subprocess.run([demo, "demo"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert missing.returncode == 1
-    assert missing.stderr.count("\n") == 1
-    assert "pip install durabletask-payloads[sdk]" in missing.stderr
 
-    run(*install, f"{wheel}[sdk]", cwd=tmp_path)
-    shown = run(demo, "demo", cwd=tmp_path).stdout
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_without_an_extra_help_and_version(bare: Path, tmp_path: Path, program: str) -> None:
+    assert run(bare / program, "--help", cwd=tmp_path).startswith(f"usage: {program} ")
+    assert re.fullmatch(rf"{program} \d+\.\d+(\.\d+)?\n", run(bare / program, "--version", cwd=tmp_path))
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        (
+            ["durabletask-payloads", "demo"],
+            "durabletask-payloads demo: the demo needs the durabletask SDK with its testing backend, and rich "
+            "(No module named 'durabletask'): pip install durabletask-payloads[sdk,cli]",
+        ),
+        (
+            ["durabletask-payloads-codegen", "check"],
+            "durabletask-payloads-codegen: error: "
+            f"{', '.join(['grpc_tools', 'mypy_protobuf', 'jinja2', 'ruff', *OLD_PYTHON])} not found: "
+            "pip install durabletask-payloads[codegen]",
+        ),
+    ],
+)
+def test_without_its_extra_a_command_says_what_to_install(
+    bare: Path, tmp_path: Path, command: list[str], line: str
+) -> None:
+    done = result(bare / command[0], *command[1:], cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{line}\n")
+
+
+@pytest.mark.timeout(300)
+def test_without_its_extra_the_plugin_says_so_through_protoc(bare: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.proto").write_text('syntax = "proto3";\n')
+    plugin = f"--plugin={bare / 'protoc-gen-durabletask-payloads'}"
+    protoc = (sys.executable, "-m", "grpc_tools.protoc", "--proto_path=.", "--durabletask-payloads_out=.", plugin)
+    done = result(*protoc, "a.proto", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"--durabletask-payloads_out: {', '.join(['jinja2', 'ruff', *OLD_PYTHON])} not found: "
+        "pip install durabletask-payloads[codegen]\n"
+    )
+
+
+@pytest.mark.timeout(300)
+def test_with_all_extras_the_programs_work(dist: Path, tmp_path: Path) -> None:
+    scripts = installed(dist, tmp_path / "env", "[all]")
+    shown = run(scripts / "durabletask-payloads", "demo", "--size", "5", cwd=tmp_path)
     assert "RESOURCE_EXHAUSTED" in shown
     assert "COMPLETED" in shown
+    # Not from the current folder, though it is a clone: its code is not what was installed.
+    elsewhere = result(scripts / "durabletask-payloads", "demo", "--store", "azurite", cwd=ROOT)
+    assert (elsewhere.returncode, elsewhere.stdout) == (2, "")
+    assert elsewhere.stderr == (
+        "durabletask-payloads demo: --store azurite needs a clone of the repository: run `make demo` there, "
+        "or use --store azure with a --connection-string\n"
+    )
+    assert run(scripts / "durabletask-payloads-codegen", "check", cwd=ROOT) == ""

@@ -32,7 +32,7 @@ _KEY: Final = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1
 
 
 class AzuriteError(Exception):
-    """Azurite can not be installed or started; the text has what npm or it said."""
+    """Azurite cannot be installed or started; the text has what npm or it said."""
 
 
 class Azurite:

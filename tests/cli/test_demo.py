@@ -1,0 +1,123 @@
+"""`durabletask-payloads demo`: what it prints, its exit codes, and how it ends on Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from durabletask_payloads import __version__
+from durabletask_payloads.cli import main
+from durabletask_payloads.cli._azurite import azurite
+from durabletask_payloads.cli._errors import CommandError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+COMMAND = (sys.executable, "-m", "durabletask_payloads.cli")
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, check=False, env={**os.environ, **environment}
+    )
+
+
+def test_the_version() -> None:
+    done = run("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"durabletask-payloads {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["demo", "--store", "azure"], "--store azure and --connection-string go together"),
+        (["demo", "--connection-string", "foo"], "--store azure and --connection-string go together"),
+        (["demo", "--size", "0"], "'0' is not a size from 0.001 to 10 MB"),
+        (["demo", "--size", "11"], "'11' is not a size from 0.001 to 10 MB"),
+        (["demo", "--size", "large"], "'large' is not a size from 0.001 to 10 MB"),
+        ([], "the following arguments are required: COMMAND"),
+    ],
+)
+def test_bad_arguments(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(arguments)
+    assert raised.value.code == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_a_malformed_connection_string() -> None:
+    done = run("demo", "--store", "azure", "--connection-string", "foo")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("durabletask-payloads demo: --connection-string: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_demo_on_an_azurite_of_its_own(tmp_path: Path) -> None:
+    done = run("demo", "--store", "azurite", "--size", "1", TMPDIR=str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "COMPLETED" in done.stdout
+    assert "kept by BlobPayloadStore" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_azurite_elsewhere_than_in_a_clone(tmp_path: Path) -> None:
+    with pytest.raises(CommandError) as raised, azurite(tmp_path):
+        pass
+    assert raised.value.exit_code == 2
+    assert str(raised.value) == (
+        "--store azurite needs a clone of the repository: run `make demo` there, "
+        "or use --store azure with a --connection-string"
+    )
+
+
+def test_an_azurite_that_cannot_be_installed(tmp_path: Path) -> None:
+    """What npm says of it, in one line."""
+    done = run(
+        "demo",
+        "--store",
+        "azurite",
+        XDG_CACHE_HOME=str(tmp_path),
+        npm_config_registry="http://127.0.0.1:1/",
+        npm_config_cache=str(tmp_path / "npm"),
+        npm_config_fetch_retries="0",
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("durabletask-payloads demo: npm could not install Azurite (exit code 1): ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A demo in a process group of its own, as a shell starts it, that has come to the orchestration."""
+    process = subprocess.Popen(
+        [*COMMAND, "demo"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"},
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "with durabletask-payloads" in line:
+                break
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_ctrl_c(demo: subprocess.Popen[str], tmp_path: Path) -> None:
+    """One line, at once: the SDK's threads would wait for 30 s and more. Nothing is left behind."""
+    os.killpg(demo.pid, signal.SIGINT)
+    _, errors = demo.communicate(timeout=15)  # returns when no process holds the pipes any more
+    assert (demo.returncode, errors) == (130, "durabletask-payloads demo: interrupted\n")
+    assert list(tmp_path.iterdir()) == []
