@@ -121,3 +121,14 @@ def test_ctrl_c(demo: subprocess.Popen[str], tmp_path: Path) -> None:
     _, errors = demo.communicate(timeout=15)  # returns when no process holds the pipes any more
     assert (demo.returncode, errors) == (130, "durabletask-payloads demo: interrupted\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_does_not_reach_the_threads_of_the_sdk(demo: subprocess.Popen[str]) -> None:
+    """A terminal signals both processes, and the SDK would print a traceback: the inner one ignores it."""
+    os.kill(demo.pid, signal.SIGSTOP)
+    os.killpg(demo.pid, signal.SIGINT)
+    assert demo.stdout is not None
+    assert any("hit: " in line for line in demo.stdout)  # the last line of a demo that has gone on to its end
+    os.kill(demo.pid, signal.SIGCONT)
+    _, errors = demo.communicate(timeout=60)
+    assert (demo.returncode, errors) == (130, "durabletask-payloads demo: interrupted\n")
