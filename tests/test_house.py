@@ -40,16 +40,10 @@ RUNTIME = House(
                 "interceptors/worker/_completion",
             ),
         ),
-        Room(
-            "decisions of the worker",
-            (
-                "interceptors/worker/_registry",
-                "interceptors/worker/_verdict",
-                "interceptors/worker/_truncation",
-            ),
-        ),
+        Room("registry", ("interceptors/worker/_registry",)),
         Room("kinds of work items", ("interceptors/worker/kinds/",)),
-        Room("protocol", ("interceptors/_protocol", "interceptors/_calls")),
+        Room("failures", ("interceptors/_verdict", "interceptors/worker/_truncation")),
+        Room("protocol", ("interceptors/_protocol", "interceptors/_calls", "interceptors/_read_ahead")),
         Room("externalizer", ("externalizer/",)),
         Room("stores", ("stores/",)),
         Room("foundations", ("_errors", "_options", "_version")),
@@ -73,7 +67,7 @@ CODEGEN = House(
         Room("model", ("model",)),
         Room("descriptors", ("descriptors", "proto_text", "stubs", "policy")),
         Room("face of the package", ("__init__",)),
-        Room("foundations", ("errors", "_version")),
+        Room("foundations", ("errors", "extra", "_version")),
     ),
     {"jinja2": ("render",), "durabletask": (), "durabletask_payloads": ()},
 )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from durabletask_payloads import PayloadStoreLike
+    from durabletask_payloads.stores._base import PayloadStoreLike
 
     from ._calls import AioStreamContinuation, AioUnaryContinuation
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from durabletask_payloads import Externalizer, Receipt
+    from durabletask_payloads.externalizer import Externalizer, Receipt
 
 
 class ClientPayloads:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ._client import ClientPayloads
 
 
-class HistoryStream(ReadAheadStream):
+class HistoryStream(ReadAheadStream[Entry]):
     """StreamInstanceHistory."""
 
     def __init__(

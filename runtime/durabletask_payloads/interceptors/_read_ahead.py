@@ -6,7 +6,7 @@ import time
 from abc import abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from threading import Condition, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import grpc
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from ._calls import CallIterator, Metadata
-    from .worker.kinds import WorkItem
 
 
 class Entry:
@@ -26,20 +25,21 @@ class Entry:
 
     Attributes:
         is_ready: whether it can be handed over.
-        item: the work item that it carries, if any.
         error: why it cannot be handed over.
     """
 
-    __slots__ = ("error", "is_ready", "item", "message")
+    __slots__ = ("error", "is_ready", "message")
 
-    def __init__(self, message: Message, is_ready: bool, item: WorkItem | None = None) -> None:
+    def __init__(self, message: Message, is_ready: bool) -> None:
         self.message = message
         self.is_ready = is_ready
-        self.item = item
         self.error: Exception | None = None
 
 
-class ReadAheadStream(grpc.Call):
+_Entry = TypeVar("_Entry", bound=Entry)
+
+
+class ReadAheadStream(grpc.Call, Generic[_Entry]):
     """A stream that is read ahead by a thread of its own, while others deexternalize its messages.
 
     The threads start when there is something to deexternalize. Until then the caller's thread reads, since handing a
@@ -61,11 +61,11 @@ class ReadAheadStream(grpc.Call):
     # ---- what a kind of stream adds ---------------------------------------------------------------------------
 
     @abstractmethod
-    def _look_at(self, message: Message) -> Entry:
+    def _look_at(self, message: Message) -> _Entry:
         """Return the entry for a message that was read."""
 
     @abstractmethod
-    def _put(self, entry: Entry) -> None:
+    def _put(self, entry: _Entry) -> None:
         """Keep `entry` until it is handed over, and have it deexternalized. Waits for room."""
 
     @abstractmethod
@@ -96,7 +96,7 @@ class ReadAheadStream(grpc.Call):
                 self._reader.start()
         return self._wait_for_next()
 
-    def _read_one(self) -> Entry | None:
+    def _read_one(self) -> _Entry | None:
         try:
             return self._look_at(next(self._call))
         except StopIteration:

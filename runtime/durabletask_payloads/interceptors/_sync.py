@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
     from typing_extensions import Self
 
-    from durabletask_payloads import PayloadStoreLike, Receipt
+    from durabletask_payloads.externalizer import Receipt
+    from durabletask_payloads.stores._base import PayloadStoreLike
 
     from ._calls import CallFuture, CallIterator, StreamContinuation, UnaryContinuation
     from .worker.kinds import WorkItem

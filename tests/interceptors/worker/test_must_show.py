@@ -97,6 +97,7 @@ def test_stop_in_the_middle_of_a_download(hub: Hub, store: ScriptedStore) -> Non
 
 
 @pytest.mark.timeout(90)
+@pytest.mark.slow
 def test_a_store_that_is_down_for_20_s(hub: Hub, store: ScriptedStore) -> None:
     """The reference: what the worker could not send is lost, what it could not read comes again and again."""
     up_at = time.monotonic() + 20

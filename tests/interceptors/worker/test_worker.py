@@ -115,6 +115,7 @@ def test_an_activity_is_given_back_while_the_store_is_down(hub: Hub, store: Scri
     assert any("PayloadStoreUnavailableError" in str(line) or "the store is down" in line for line in hub.logged)
 
 
+@pytest.mark.slow
 def test_an_activity_that_came_back_too_often_fails(hub: Hub, store: ScriptedStore) -> None:
     store.uploading, count = failing(down, payload=b'"rrr')
     hub.start()
@@ -337,6 +338,7 @@ def test_work_items_are_given_back_while_the_store_is_down(hub: Hub, store: Scri
     assert sum(hub.backend.abandonments.values()) == 4
 
 
+@pytest.mark.slow
 def test_a_work_item_that_came_back_too_often_fails(hub: Hub, store: ScriptedStore) -> None:
     """The reference: delivered for ever."""
     store.downloading, _count = failing(down)

@@ -17,7 +17,7 @@ from ._truncation import LONGEST_TEXT, cut_texts, drop_properties, with_inner
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-    from durabletask_payloads import Externalizer, UploadPlan
+    from durabletask_payloads.externalizer import Externalizer, UploadPlan
     from durabletask_payloads.interceptors._calls import CallFuture
 
     from ._registry import Registry

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import durabletask.internal.orchestrator_service_pb2 as pb
     from google.protobuf.message import Message
 
-    from durabletask_payloads import Externalizer
+    from durabletask_payloads.externalizer import Externalizer
     from durabletask_payloads.interceptors._calls import CallIterator
 
     from ._registry import Registry
@@ -48,13 +48,23 @@ class StreamCalls(Protocol):
         ...
 
 
+class _Arrived(Entry):
+    """An entry that may carry a work item."""
+
+    __slots__ = ("item",)
+
+    def __init__(self, message: Message, is_ready: bool, item: WorkItem | None) -> None:
+        super().__init__(message, is_ready)
+        self.item = item
+
+
 class _Due(NamedTuple):
     at: float
     number: int
     item: WorkItem
 
 
-class WorkItemStream(ReadAheadStream):
+class WorkItemStream(ReadAheadStream[_Arrived]):
     """GetWorkItems: items without tokens pass at once, the others in the order in which they are deexternalized."""
 
     def __init__(
@@ -69,7 +79,7 @@ class WorkItemStream(ReadAheadStream):
         self._externalizer = externalizer
         self._registry = registry
         self._calls = calls
-        self._ready: deque[Entry] = deque()
+        self._ready: deque[_Arrived] = deque()
         self._is_open = True  # until it winds up
         # By identity: waiting to be deexternalized, in that, or to be abandoned; and those of them whose completion
         # is being sent, which nobody else may abandon.
@@ -81,11 +91,11 @@ class WorkItemStream(ReadAheadStream):
 
     # ---- arrival ----------------------------------------------------------------------------------------------
 
-    def _look_at(self, message: Message) -> Entry:
+    def _look_at(self, message: Message) -> _Arrived:
         item = self._registry.arrived(cast("pb.WorkItem", message), self)  # what the method returns
-        return Entry(message, item is None or not self._externalizer.has_tokens(message), item)
+        return _Arrived(message, item is None or not self._externalizer.has_tokens(message), item)
 
-    def _put(self, entry: Entry) -> None:
+    def _put(self, entry: _Arrived) -> None:
         item = entry.item
         with self._changed:
             if entry.is_ready or item is None:
@@ -97,7 +107,7 @@ class WorkItemStream(ReadAheadStream):
             self._held[id(item)] = item
         self._threads().submit(self._deexternalize, entry, item)
 
-    def _deexternalize(self, entry: Entry, item: WorkItem) -> None:
+    def _deexternalize(self, entry: _Arrived, item: WorkItem) -> None:
         work = cast("pb.WorkItem", entry.message)  # as in _look_at
         outcome = deexternalize_arrival(item, work, self._externalizer, self._registry, self._complete)
         if isinstance(outcome, Abandon):
