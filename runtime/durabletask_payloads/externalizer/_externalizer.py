@@ -149,7 +149,8 @@ class Externalizer:
             PayloadTooLargeError: a payload is over `max_stored_payload_bytes`; nothing was uploaded.
             PayloadError: the store failed. The message is as it was; its uploads are deleted again.
         """
-        return self.carry_out(self.plan(message), instance_id=instance_id)
+        plan = self.plan(message)
+        return self._nothing_done if plan is NOTHING_TO_UPLOAD else self.carry_out(plan, instance_id=instance_id)
 
     def carry_out(self, plan: UploadPlan, *, instance_id: str | None = None) -> Receipt:
         """Upload what `plan` says, and put the tokens into its message. Raises as `externalize` does."""

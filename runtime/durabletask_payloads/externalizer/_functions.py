@@ -67,15 +67,16 @@ async def _alone(store: PayloadStoreLike, call: Callable[[Externalizer], Awaitab
 
 
 def _plan(message: Message, store: PayloadStoreLike) -> UploadPlan | None:
-    budget = _budget(store)
-    size = _SIZING.size_unless_small(message, store.options.threshold_bytes, budget)
+    threshold = store.options.threshold_bytes
+    budget = MESSAGE_BUDGET_BYTES if threshold < MESSAGE_BUDGET_BYTES else _budget(threshold)  # most need no call
+    size = _SIZING.size_unless_small(message, threshold, budget)
     return None if size is None else plan_uploads(message, store, size, budget)
 
 
-def _budget(store: PayloadStoreLike) -> int:
+def _budget(threshold: int) -> int:
     # The SDK's options accept any threshold; one over the budget says that messages may be as large.
-    return max(MESSAGE_BUDGET_BYTES, store.options.threshold_bytes)
+    return max(MESSAGE_BUDGET_BYTES, threshold)
 
 
 def _externalizer(store: PayloadStoreLike) -> Externalizer:
-    return Externalizer(store, cache_bytes=0, message_budget_bytes=_budget(store))
+    return Externalizer(store, cache_bytes=0, message_budget_bytes=_budget(store.options.threshold_bytes))

@@ -10,7 +10,7 @@ import durabletask_payloads_walkers as walkers
 from durabletask_payloads._errors import PayloadTooLargeError
 
 from ._plan import DeexternalizePlan, ExternalizePlan, PlannedDownload, PlannedUpload, check_maximum
-from ._walkers import walkers_of
+from ._walkers import walkers_by_class
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,7 +68,7 @@ def plan_uploads(message: Message, store: PayloadStoreLike, size: int, budget: i
 
     The size is a parameter because measuring it takes, for a moment, as much memory as two further copies.
     """
-    walk = walkers_of(type(message)).externalize
+    walk = walkers_by_class[type(message)].externalize
     options = store.options
     threshold, maximum = options.threshold_bytes, options.max_stored_payload_bytes
     if budget is None or size <= budget:
@@ -116,7 +116,7 @@ def plan_downloads(
     message: Message, prefixes: tuple[str, ...], is_token: Callable[[str], bool]
 ) -> list[PlannedDownload]:
     """Plan the downloads for `message`: of the texts that begin with one of `prefixes`, those that are tokens."""
-    walk = walkers_of(type(message)).deexternalize
+    walk = walkers_by_class[type(message)].deexternalize
     if walk is None:
         return []
     plan = DeexternalizePlan(prefixes, is_token)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from google.protobuf.message import Message
 
 from ._plan import mean_bytes
-from ._walkers import walkers_of
+from ._walkers import walkers_by_class
 
 # `ByteSize()` serializes a message to count its bytes. For a message of some MB it is faster to ask each part: from
 # this many parts on, of this mean size in bytes.
@@ -51,20 +51,19 @@ class Sizing:
             TypeError: `message` is not of the Durable Task protos.
         """
         message_class = type(message)
-        parts_of = walkers_of(message_class).parts
+        parts_of = walkers_by_class[message_class].parts
+        was_large = message_class in self.large
         size: int | None = None
-        if (
-            parts_of is None
-            or message_class not in self.large
-            or len(parts := parts_of(message)) < _MANY
-            or mean_bytes(parts) < _LARGE
-        ):
+        if parts_of is None or not was_large or len(parts := parts_of(message)) < _MANY or mean_bytes(parts) < _LARGE:
             size = message.ByteSize()
-            if parts_of is not None:
-                (self.large.add if size > threshold else self.large.discard)(message_class)
             if size <= threshold:
+                if was_large:
+                    self.large.discard(message_class)
                 return None
-            if parts_of is None or (budget is not None and size > budget):
+            if parts_of is None:
+                return size
+            self.large.add(message_class)
+            if budget is not None and size > budget:
                 return size
         measured = _measured(message)
         if measured is None or (budget is not None and measured.size > budget):

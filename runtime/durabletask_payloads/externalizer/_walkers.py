@@ -42,44 +42,37 @@ class MessageWalkers:
 _unknown_by_file: dict[object, tuple[str, ...]] = {}
 
 
-class _WalkersByClass(dict[type, "MessageWalkers | None"]):
-    """Looked up by the full name of the message type, kept by its class. None for classes of other schemas."""
+class _WalkersByClass(dict["type[Message]", MessageWalkers]):
+    """Looked up by the full name of the message type, kept by its class."""
 
-    def __missing__(self, message_class: type) -> MessageWalkers | None:
-        if not issubclass(message_class, Message):
-            return None
-        known = message_class.DESCRIPTOR.full_name in walkers.MESSAGES
-        found = self[message_class] = _find(message_class) if known else None
+    def __missing__(self, message_class: type[Message]) -> MessageWalkers:
+        descriptor = message_class.DESCRIPTOR
+        if descriptor.full_name not in walkers.MESSAGES:
+            raise TypeError(
+                f"{descriptor.full_name} ({descriptor.file.name}) is not a message of {walkers.SOURCE}, which the "
+                "walkers were generated from: after an upgrade of the protos run `make protos generate`"
+            )
+        found = self[message_class] = _find(message_class)
         return found
 
 
-_by_class: Final = _WalkersByClass()
+walkers_by_class: Final = _WalkersByClass()
+"""The walkers of each message class. TypeError for a class that is not in the schema they were generated from."""
 
 
 def is_known(message: object) -> TypeGuard[Message]:
     """Return whether `message` is of the schema: not so google.protobuf.Empty, or what a newer SDK may add."""
-    return _by_class[type(message)] is not None
-
-
-def walkers_of(message_class: type[Message]) -> MessageWalkers:
-    """Return the walkers of `message_class`.
-
-    Raises:
-        TypeError: it is not in the schema that the walkers were generated from.
-    """
-    found = _by_class[message_class]
-    if found is None:
-        descriptor = message_class.DESCRIPTOR
-        raise TypeError(
-            f"{descriptor.full_name} ({descriptor.file.name}) is not a message of {walkers.SOURCE}, which the walkers "
-            "were generated from: after an upgrade of the protos run `make protos generate`"
-        )
-    return found
+    if type(message) in walkers_by_class:
+        return True
+    if not isinstance(message, Message) or message.DESCRIPTOR.full_name not in walkers.MESSAGES:
+        return False
+    _ = walkers_by_class[type(message)]  # found at once from now on
+    return True
 
 
 def check_schema(message: Message) -> None:
     """Raise SchemaMismatchError if the schema of `message` has StringValue fields that the walkers do not know."""
-    unknown = walkers_of(type(message)).unknown_fields
+    unknown = walkers_by_class[type(message)].unknown_fields
     if unknown:
         raise SchemaMismatchError(_mismatch(unknown))
 
