@@ -15,9 +15,9 @@ class Row:
     Attributes:
         case: what was done.
         target: the least ratio of reference to ours; for counts the most that ours may be; None: shown, not judged.
-        reference, ours: medians, in seconds, or counts.
+        reference, ours: medians, in seconds, or counts. The overhead is against an interceptor that does nothing.
         kept: ours through an `Externalizer` that is kept, where `ours` is one of the four functions of the SDK.
-        floor: what can not be undercut, for this case.
+        floor: what cannot be undercut, for this case.
         floor_is: what that is.
     """
 

@@ -1,7 +1,8 @@
-"""The seam between the runtime and where payloads are kept."""
+"""The interface of payload stores."""
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Protocol
 
@@ -26,8 +27,8 @@ class StoreOptions(Protocol):
 class PayloadStoreLike(Protocol):
     """The surface that a store of this package and one written for the `durabletask` SDK have in common.
 
-    Everything that takes a store takes either. Of a store with this surface alone nothing is deleted again
-    after a failure, and incoming text is tested with `is_known_token` field by field.
+    Wherever a store is expected, either will do. From a store with this surface alone, uploads of a message that was
+    not sent are not deleted, and incoming text is tested with `is_known_token` field by field.
     """
 
     @property
@@ -45,10 +46,11 @@ class PayloadStoreLike(Protocol):
 
 
 class PayloadStore(ABC):
-    """Where payloads are kept: the surface of `durabletask.payload.PayloadStore`, and what is beyond it.
+    """A payload store: the surface of `durabletask.payload.PayloadStore` and more.
 
-    All methods may be called from any number of threads and event loops at the same time. What they raise is
-    of the `PayloadError` tree.
+    All methods may be called from any number of threads and event loops at the same time, and raise errors of the
+    `PayloadError` tree. The asynchronous methods run the blocking ones in threads: override them only where that is
+    not the best way. An `Externalizer` calls the blocking methods, in threads of its own.
     """
 
     @property
@@ -59,7 +61,7 @@ class PayloadStore(ABC):
     @property
     @abstractmethod
     def token_prefixes(self) -> tuple[bytes, ...]:
-        """How the tokens that this store can follow begin. Text that begins otherwise is no token of it."""
+        """How the tokens of this store begin. Text that begins otherwise is not a token of it."""
 
     @abstractmethod
     def upload(self, data: bytes, *, instance_id: str | None = None) -> str:
@@ -67,68 +69,68 @@ class PayloadStore(ABC):
 
         Args:
             data: the UTF-8 bytes of a payload.
-            instance_id: the orchestration or entity it belongs to, kept beside it for operators.
+            instance_id: the orchestration or entity that it belongs to, stored beside it for operators.
 
         Raises:
             PayloadTooLargeError: `data` is over `max_stored_payload_bytes`.
             PayloadAccessDeniedError: the credential was refused.
-            PayloadStoreUnavailableError: the store does not answer.
+            PayloadStoreUnavailableError: the store is unavailable.
         """
 
-    @abstractmethod
     async def upload_async(self, data: bytes, *, instance_id: str | None = None) -> str:
-        """`upload` without blocking the event loop."""
+        """Do the same as `upload` in a thread. A cancelled call may still store `data`."""
+        return await asyncio.to_thread(self.upload, data, instance_id=instance_id)
 
     @abstractmethod
     def download(self, token: str) -> bytes:
         """Return the bytes that were stored under `token`.
 
         Raises:
-            PayloadTokenError: `token` is malformed, or points to a place that this store may not read.
+            PayloadTokenError: `token` is malformed, or points to a location that this store may not read.
             PayloadNotFoundError: nothing is stored under it.
-            PayloadTooLargeError: what is stored is over `max_stored_payload_bytes`.
-            PayloadIntegrityError: what is stored is damaged.
+            PayloadTooLargeError: the stored payload is over `max_stored_payload_bytes`.
+            PayloadIntegrityError: the stored payload is damaged.
             PayloadAccessDeniedError: the credential was refused.
-            PayloadStoreUnavailableError: the store does not answer.
+            PayloadStoreUnavailableError: the store is unavailable.
         """
 
-    @abstractmethod
     async def download_async(self, token: str) -> bytes:
-        """`download` without blocking the event loop."""
+        """Do the same as `download` in a thread."""
+        return await asyncio.to_thread(self.download, token)
 
     @abstractmethod
     def is_known_token(self, value: str) -> bool:
-        """Whether `value`, as a whole, has the exact form of a token. Does no I/O, and is cheap on long text.
+        """Return whether `value`, as a whole, has the exact form of a token. Does no I/O, and is cheap on long text.
 
         A token of another container is one too: `download` refuses it.
         """
 
     @abstractmethod
     def delete(self, token: str) -> None:
-        """Delete what is stored under `token`; nothing happens where there is nothing.
+        """Delete the payload stored under `token`, if there is one.
 
         Raises:
             PayloadTokenError, PayloadAccessDeniedError, PayloadStoreUnavailableError: as for `download`.
         """
 
-    @abstractmethod
     async def delete_async(self, token: str) -> None:
-        """`delete` without blocking the event loop."""
+        """Do the same as `delete` in a thread."""
+        await asyncio.to_thread(self.delete, token)
 
     @abstractmethod
     def stored_bytes(self, token: str) -> int:
-        """The size of what is stored under `token`, in bytes, after compression.
+        """Return the size of what is stored under `token`, in bytes, after compression.
 
         Raises:
             PayloadNotFoundError and the rest: as for `download`.
         """
 
     def close(self) -> None:  # noqa: B027 - most stores hold nothing
-        """Release what the store holds. It can not be used afterwards; a second call does nothing."""
+        """Release what the store holds. It cannot be used afterwards; a second call does nothing."""
 
     async def aclose(self) -> None:
-        """`close` without blocking the event loop."""
-        self.close()
+        """Do the same as `close` in a thread."""
+        await asyncio.to_thread(self.close)
 
     def __enter__(self) -> Self:
         return self

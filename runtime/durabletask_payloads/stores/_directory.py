@@ -6,7 +6,6 @@ stored, and the body follows.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import tempfile
@@ -92,9 +91,6 @@ class DirectoryPayloadStore(PayloadStore):
             raise _translated(error, token) from error
         return token
 
-    async def upload_async(self, data: bytes, *, instance_id: str | None = None) -> str:
-        return await asyncio.to_thread(self.upload, data, instance_id=instance_id)
-
     def download(self, token: str) -> bytes:
         limit = self._options.max_stored_payload_bytes
         try:
@@ -108,9 +104,6 @@ class DirectoryPayloadStore(PayloadStore):
             raise too_large(token, limit)
         return decode(body, token=token, limit=limit, sha256=header.sha256)
 
-    async def download_async(self, token: str) -> bytes:
-        return await asyncio.to_thread(self.download, token)
-
     def is_known_token(self, value: str) -> bool:
         return PayloadToken.parse(value) is not None
 
@@ -119,9 +112,6 @@ class DirectoryPayloadStore(PayloadStore):
             self._path_of(token).unlink(missing_ok=True)
         except OSError as error:
             raise _translated(error, token) from error
-
-    async def delete_async(self, token: str) -> None:
-        await asyncio.to_thread(self.delete, token)
 
     def stored_bytes(self, token: str) -> int:
         try:

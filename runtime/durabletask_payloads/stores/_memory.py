@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import NamedTuple
 
 from durabletask_payloads._errors import PayloadNotFoundError
@@ -79,24 +78,15 @@ class InMemoryPayloadStore(PayloadStore):
         self._stored[name] = _Stored(body, checksum(data), instance_id)
         return str(PayloadToken(self._container, name))
 
-    async def upload_async(self, data: bytes, *, instance_id: str | None = None) -> str:
-        return await asyncio.to_thread(self.upload, data, instance_id=instance_id)
-
     def download(self, token: str) -> bytes:
         stored = self._find(token)
         return decode(stored.body, token=token, limit=self._options.max_stored_payload_bytes, sha256=stored.sha256)
-
-    async def download_async(self, token: str) -> bytes:
-        return await asyncio.to_thread(self.download, token)
 
     def is_known_token(self, value: str) -> bool:
         return PayloadToken.parse(value) is not None
 
     def delete(self, token: str) -> None:
         self._stored.pop(name_in_container(token, self._container), None)
-
-    async def delete_async(self, token: str) -> None:
-        self.delete(token)
 
     def stored_bytes(self, token: str) -> int:
         return len(self._find(token).body)
