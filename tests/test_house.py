@@ -46,7 +46,7 @@ RUNTIME = House(
         Room("protocol", ("interceptors/_protocol", "interceptors/_calls", "interceptors/_read_ahead")),
         Room("externalizer", ("externalizer/",)),
         Room("stores", ("stores/",)),
-        Room("foundations", ("_errors", "_options", "_version")),
+        Room("foundations", ("_errors", "_lifecycle", "_options", "_version")),
     ),
     {
         "durabletask": ("sdk", "cli/*"),

@@ -16,23 +16,16 @@ from ._errors import (
 )
 from ._options import LargePayloadStorageOptions
 from ._version import __version__
-from .externalizer import (
-    DeexternalizePlan,
-    ExternalizedPayload,
-    ExternalizePlan,
-    Externalizer,
-    OverBudget,
-    PayloadStats,
-    PlannedDownload,
-    PlannedUpload,
-    Receipt,
-    Transfer,
-    UploadPlan,
+from .externalizer._externalizer import Externalizer
+from .externalizer._functions import (
     deexternalize_payloads,
     deexternalize_payloads_async,
     externalize_payloads,
     externalize_payloads_async,
 )
+from .externalizer._plan import DeexternalizePlan, ExternalizePlan, PlannedDownload, PlannedUpload
+from .externalizer._planning import OverBudget, UploadPlan
+from .externalizer._receipt import ExternalizedPayload, PayloadStats, Receipt, Transfer
 from .stores import DirectoryPayloadStore, InMemoryPayloadStore
 from .stores._base import PayloadStore, PayloadStoreLike
 

@@ -329,6 +329,7 @@ with BlobPayloadStore(options) as store:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss is the kilobyte on Linux only")
 @pytest.mark.parametrize("form", ["sync", "async"])
+@pytest.mark.slow
 def test_300_kb_that_inflate_to_300_mb(azurite: Azurite, container: str, service: BlobServiceClient, form: str) -> None:
     bomb = gzip.compress(bytes(300_000_000))
     assert 250_000 < len(bomb) < 350_000

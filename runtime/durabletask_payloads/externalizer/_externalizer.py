@@ -6,13 +6,13 @@ after all of them succeeded. So after an error the message is as it was, and its
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from durabletask_payloads._errors import PayloadIntegrityError
+from durabletask_payloads._lifecycle import Closing
 from durabletask_payloads.stores._base import PayloadStore
 
 from ._cache import PayloadCache
@@ -24,10 +24,8 @@ from ._walkers import check_schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from types import TracebackType
 
     from google.protobuf.message import Message
-    from typing_extensions import Self
 
     from durabletask_payloads.stores._base import PayloadStoreLike
 
@@ -39,7 +37,7 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-class Externalizer:
+class Externalizer(Closing):
     """Moves large payloads of messages into a store and back. One per process is enough: share it.
 
     Safe for any number of threads and event loops. All transfers run in blocking code: in the caller's thread, or in
@@ -209,7 +207,7 @@ class Externalizer:
                         error,
                     )
                 else:
-                    self._counters.deleted()
+                    self._counters.count("deletion")
 
     # ---- deexternalize ----------------------------------------------------------------------------------------
 
@@ -270,7 +268,7 @@ class Externalizer:
         try:
             return transfer(item)
         except Exception:
-            self._counters.failed()
+            self._counters.count("failure")
             raise
 
     # ---- end --------------------------------------------------------------------------------------------------
@@ -282,26 +280,6 @@ class Externalizer:
             wait: return only when they have ended.
         """
         self._transfers.close(wait=wait)
-
-    async def aclose(self) -> None:
-        """Do the same as `close` without blocking the event loop."""
-        await asyncio.to_thread(self.close)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
 
 def _batches_of(plan: UploadPlan) -> list[list[PlannedUpload]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from threading import Lock
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
@@ -53,41 +54,25 @@ class Counters:
     def __init__(self, on_transfer: Callable[[Transfer], None] | None) -> None:
         self._on_transfer = on_transfer
         self._lock = Lock()
-        self._counts = {"upload": 0, "download": 0, "cached": 0}
-        self._bytes = dict(self._counts)
-        self._deletions = self._failures = 0
+        self._counts: Counter[str] = Counter()
 
     def moved(self, transfer: Transfer) -> None:
         """Count `transfer`, and tell `on_transfer`."""
-        with self._lock:
-            self._counts[transfer.direction] += 1
-            self._bytes[transfer.direction] += transfer.raw_bytes
+        self.count(transfer.direction)
+        self.count(f"{transfer.direction} bytes", transfer.raw_bytes)
         if self._on_transfer is not None:
             self._on_transfer(transfer)
 
-    def failed(self) -> None:
+    def count(self, what: str, number: int = 1) -> None:
         with self._lock:
-            self._failures += 1
-
-    def deleted(self) -> None:
-        with self._lock:
-            self._deletions += 1
+            self._counts[what] += number
 
     def stats(self, cache: CacheCounts) -> PayloadStats:
         with self._lock:
-            return PayloadStats(
-                self._counts["upload"],
-                self._bytes["upload"],
-                self._counts["download"],
-                self._bytes["download"],
-                self._deletions,
-                self._failures,
-                cache.hits,
-                cache.misses,
-                cache.evictions,
-                cache.payloads,
-                cache.bytes,
-            )
+            count = self._counts
+            uploads, downloads = count["upload"], count["download"]
+            moved = (uploads, count["upload bytes"], downloads, count["download bytes"])
+            return PayloadStats(*moved, count["deletion"], count["failure"], *cache)
 
 
 class ExternalizedPayload(NamedTuple):

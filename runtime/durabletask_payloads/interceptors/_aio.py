@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, cast
 import grpc
 import grpc.aio
 
-from durabletask_payloads.externalizer import Externalizer
+from durabletask_payloads.externalizer._externalizer import Externalizer
 from durabletask_payloads.externalizer._walkers import is_known
 
 from ._aio_history import AsyncHistoryStream

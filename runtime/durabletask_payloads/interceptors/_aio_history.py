@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
 import grpc.aio
-from google.protobuf.message import Message
+
+from ._calls import WrappedCall
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from typing import TypeAlias
+
+    from google.protobuf.message import Message
 
     from ._client import ClientPayloads
 
@@ -46,7 +49,7 @@ class _Chunk(NamedTuple):
     task: asyncio.Task[None] | None  # deexternalizes it, if it has tokens
 
 
-class AsyncHistoryStream(grpc.aio.UnaryStreamCall[Message, Message]):
+class AsyncHistoryStream(WrappedCall):
     """StreamInstanceHistory. A task reads ahead, others deexternalize; they end with the stream.
 
     Iterate it from one task.
@@ -55,6 +58,7 @@ class AsyncHistoryStream(grpc.aio.UnaryStreamCall[Message, Message]):
     def __init__(
         self, call: StreamCall, payloads: ClientPayloads, timeout: float | None, instance_id: str | None
     ) -> None:
+        super().__init__(call)
         self._call = call
         self._payloads = payloads
         self._instance_id = instance_id
@@ -148,8 +152,6 @@ class AsyncHistoryStream(grpc.aio.UnaryStreamCall[Message, Message]):
         while not (self._is_stopping or len(self._chunks) < externalizer.concurrency):
             await self._changed.wait()
 
-    # ---- grpc.aio.Call ----------------------------------------------------------------------------------------
-
     def cancel(self) -> bool:
         if self._has_ended and not self._is_stopping:
             self._error = self._error or asyncio.CancelledError()
@@ -159,35 +161,8 @@ class AsyncHistoryStream(grpc.aio.UnaryStreamCall[Message, Message]):
         self._changed.set()
         return self._call.cancel()
 
-    def cancelled(self) -> bool:
-        return self._call.cancelled()
 
-    def done(self) -> bool:
-        return self._call.done()
-
-    def time_remaining(self) -> float | None:
-        return self._call.time_remaining()
-
-    def add_done_callback(self, callback: Callable[[object], None]) -> None:
-        self._call.add_done_callback(callback)
-
-    async def initial_metadata(self) -> grpc.aio.Metadata:
-        return await self._call.initial_metadata()
-
-    async def trailing_metadata(self) -> grpc.aio.Metadata:
-        return await self._call.trailing_metadata()
-
-    async def code(self) -> grpc.StatusCode:
-        return await self._call.code()
-
-    async def details(self) -> str:
-        return await self._call.details()
-
-    async def wait_for_connection(self) -> None:
-        await self._call.wait_for_connection()
-
-    def __getattr__(self, name: str) -> object:  # what a grpc release has beyond that, as debug_error_string
-        return getattr(self._call, name)
+grpc.aio.UnaryStreamCall.register(AsyncHistoryStream)  # for isinstance
 
 
 def _deadline_exceeded() -> grpc.aio.AioRpcError:

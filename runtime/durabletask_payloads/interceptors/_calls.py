@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from google.protobuf.message import Message
+    from typing_extensions import Self
 
     # What a continuation returns: types-grpcio has no public names for it.
     CallFuture: TypeAlias = "grpc._CallFuture[_Response]"  # pyright: ignore[reportPrivateUsage]
@@ -103,7 +104,17 @@ class EndedLocallyError(grpc.RpcError, _CallAndFuture[NoReturn]):
 TIMEOUT_USED_UP = "the timeout of the call passed while its payloads were uploaded: it was not sent"
 
 
-class FinishedLater(_CallAndFuture[_Response]):
+class WrappedCall:
+    """Wraps a call: everything that a subclass does not define is that of the call."""
+
+    def __init__(self, call: object) -> None:
+        self._wrapped = call
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._wrapped, name)
+
+
+class FinishedLater(WrappedCall, Generic[_Response]):
     """A call that was not over when the interceptor returned: its response is deexternalized when it is asked for.
 
     `finish` gets the response, or the error of the RPC, and returns the error for the caller, if any. It is called
@@ -114,6 +125,7 @@ class FinishedLater(_CallAndFuture[_Response]):
     def __init__(
         self, call: CallFuture[_Response], finish: Callable[[_Response | None, Exception | None], Exception | None]
     ) -> None:
+        super().__init__(call)
         self._call = call
         self._finish = finish
         self._lock = Lock()
@@ -138,41 +150,10 @@ class FinishedLater(_CallAndFuture[_Response]):
         error = self.exception(timeout)
         return None if error is None else error.__traceback__
 
-    def add_done_callback(self, fn: Callable[[grpc.Future[_Response]], None]) -> None:
+    def add_done_callback(self, fn: Callable[[Self], None]) -> None:
         self._call.add_done_callback(lambda _: fn(self))
 
-    def cancel(self) -> bool:
-        return self._call.cancel()
 
-    def cancelled(self) -> bool:
-        return self._call.cancelled()
-
-    def done(self) -> bool:
-        return self._call.done()
-
-    def running(self) -> bool:
-        return self._call.running()
-
-    def add_callback(self, callback: Callable[[], None]) -> bool:
-        return self._call.add_callback(callback)
-
-    def is_active(self) -> bool:
-        return self._call.is_active()
-
-    def time_remaining(self) -> float:
-        return self._call.time_remaining()
-
-    def code(self) -> grpc.StatusCode:
-        return self._call.code()
-
-    def details(self) -> str:
-        return self._call.details()
-
-    def initial_metadata(self) -> Metadata:
-        return self._call.initial_metadata()
-
-    def trailing_metadata(self) -> Metadata:
-        return self._call.trailing_metadata()
-
-    def __getattr__(self, name: str) -> object:  # what a grpc release has beyond that, as debug_error_string
-        return getattr(self._call, name)
+# For isinstance. To define what these have would be to pass on each method by hand.
+grpc.Call.register(FinishedLater)
+grpc.Future.register(FinishedLater)

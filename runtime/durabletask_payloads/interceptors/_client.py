@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from durabletask_payloads.externalizer import Externalizer, Receipt
+    from durabletask_payloads.externalizer._externalizer import Externalizer
+    from durabletask_payloads.externalizer._receipt import Receipt
 
 
 class ClientPayloads:

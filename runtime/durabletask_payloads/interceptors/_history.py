@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+import grpc
+
 from ._read_ahead import Entry, ReadAheadStream
 
 if TYPE_CHECKING:
@@ -62,3 +64,6 @@ class HistoryStream(ReadAheadStream[Entry]):
         if error is not None:  # passed on at once, whatever is still under way
             with self._changed:
                 self._chunks.clear()
+
+
+grpc.Call.register(HistoryStream)  # for isinstance

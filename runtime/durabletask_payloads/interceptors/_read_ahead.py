@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import time
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from threading import Condition, Thread
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import grpc
 
-from ._calls import EndedLocallyError
+from ._calls import EndedLocallyError, WrappedCall
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from google.protobuf.message import Message
 
-    from ._calls import CallIterator, Metadata
+    from ._calls import CallIterator
 
 
 class Entry:
@@ -39,7 +39,7 @@ class Entry:
 _Entry = TypeVar("_Entry", bound=Entry)
 
 
-class ReadAheadStream(grpc.Call, Generic[_Entry]):
+class ReadAheadStream(WrappedCall, ABC, Generic[_Entry]):
     """A stream that is read ahead by a thread of its own, while others deexternalize its messages.
 
     The threads start when there is something to deexternalize. Until then the caller's thread reads, since handing a
@@ -48,6 +48,7 @@ class ReadAheadStream(grpc.Call, Generic[_Entry]):
     """
 
     def __init__(self, call: CallIterator[Message], concurrency: int, timeout: float | None) -> None:
+        super().__init__(call)
         self._call = call
         self._concurrency = concurrency
         self._deadline = None if timeout is None else time.monotonic() + timeout
@@ -147,8 +148,6 @@ class ReadAheadStream(grpc.Call, Generic[_Entry]):
             self._pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="durabletask-payloads-deexternalize")
         return self._pool
 
-    # ---- grpc.Call --------------------------------------------------------------------------------------------
-
     def cancel(self) -> bool:
         with self._changed:
             if self._has_ended and not self._is_stopping:
@@ -156,30 +155,6 @@ class ReadAheadStream(grpc.Call, Generic[_Entry]):
             self._is_stopping = True
             self._changed.notify_all()
         return self._call.cancel()
-
-    def add_callback(self, callback: Callable[[], None]) -> bool:
-        return self._call.add_callback(callback)
-
-    def is_active(self) -> bool:
-        return self._call.is_active()
-
-    def time_remaining(self) -> float:
-        return self._call.time_remaining()
-
-    def code(self) -> grpc.StatusCode:
-        return self._call.code()
-
-    def details(self) -> str:
-        return self._call.details()
-
-    def initial_metadata(self) -> Metadata:
-        return self._call.initial_metadata()
-
-    def trailing_metadata(self) -> Metadata:
-        return self._call.trailing_metadata()
-
-    def __getattr__(self, name: str) -> object:  # what grpc's own streams have beyond that: the surface of a future
-        return getattr(self._call, name)
 
 
 def _cancelled() -> EndedLocallyError:

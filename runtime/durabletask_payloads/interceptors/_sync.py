@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import grpc
 
-from durabletask_payloads.externalizer import Externalizer
+from durabletask_payloads._lifecycle import Closing
+from durabletask_payloads.externalizer._externalizer import Externalizer
 from durabletask_payloads.externalizer._walkers import is_known
 
 from ._calls import TIMEOUT_USED_UP, EndedLocallyError, FinishedLater, remaining
@@ -20,13 +21,11 @@ from .worker.kinds import KIND_BY_ABANDON, KIND_BY_COMPLETION, KIND_BY_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     import durabletask.internal.orchestrator_service_pb2 as pb
     from google.protobuf.message import Message
-    from typing_extensions import Self
 
-    from durabletask_payloads.externalizer import Receipt
+    from durabletask_payloads.externalizer._receipt import Receipt
     from durabletask_payloads.stores._base import PayloadStoreLike
 
     from ._calls import CallFuture, CallIterator, StreamContinuation, UnaryContinuation
@@ -37,7 +36,7 @@ _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 
 
-class PayloadInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
+class PayloadInterceptor(Closing, grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
     """Externalizes and deexternalizes the payloads of all calls of a sync channel to the Durable Task service.
 
     For `interceptors=[...]` of the SDK's worker and client, which may share one, or for `grpc.intercept_channel`.
@@ -74,14 +73,6 @@ class PayloadInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClien
         """End the threads of the Externalizer that was made for a store. One that was passed in stays open."""
         if self._owns_externalizer:
             self._externalizer.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     # ---- unary calls ------------------------------------------------------------------------------------------
 

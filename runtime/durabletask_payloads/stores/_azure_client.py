@@ -29,12 +29,9 @@ from ._codec import longest_body, too_large
 from ._tokens import PayloadToken, normal_account_url
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from azure.core.credentials import AccessToken, TokenCredential
     from azure.core.credentials_async import AsyncTokenCredential
     from azure.storage.blob.aio import ContainerClient
-    from typing_extensions import Self
 
     from ._azure_options import AsyncCredential, BlobPayloadStoreOptions, Credential
 
@@ -261,20 +258,6 @@ class _ThreadedCredential:
             self._credential.get_token, *scopes, claims=claims, tenant_id=tenant_id, enable_cae=enable_cae, **kwargs
         )
 
-    async def close(self) -> None:
-        """Do nothing: the credential is the caller's."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None = None,
-        exc_value: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
-        await self.close()
-
 
 def _asynchronous(credential: Credential | None) -> AsyncCredential | None:
     match credential:
@@ -284,4 +267,5 @@ def _asynchronous(credential: Credential | None) -> AsyncCredential | None:
         case _ if inspect.iscoroutinefunction(credential.get_token):
             return cast("AsyncTokenCredential", credential)
         case _:
-            return _ThreadedCredential(cast("TokenCredential", credential))
+            # Of its surface the client uses get_token alone.
+            return cast("AsyncTokenCredential", _ThreadedCredential(cast("TokenCredential", credential)))

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from aiohttp import ClientResponse
     from aiohttp.abc import AbstractStreamWriter
     from aiohttp.connector import Connection
-    from typing_extensions import Self
 
 # How much of a body goes to the connection at a time, in bytes.
 _PART: Final = 64 * 1024
@@ -105,12 +104,6 @@ class Transport(AsyncHttpTransport[HttpRequest, AsyncHttpResponse]):
     async def close(self) -> None:
         if self._aiohttp is not None:
             await self._aiohttp.close()
-
-    async def sleep(self, duration: float) -> None:
-        await asyncio.sleep(duration)
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(
         self,

@@ -6,11 +6,11 @@ import asyncio
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Protocol
 
+from durabletask_payloads._lifecycle import Closing
+
+from ._tokens import TOKEN_PREFIXES, PayloadToken
+
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
-
     from durabletask_payloads._options import LargePayloadStorageOptions
 
 
@@ -45,7 +45,7 @@ class PayloadStoreLike(Protocol):
     def is_known_token(self, value: str) -> bool: ...
 
 
-class PayloadStore(ABC):
+class PayloadStore(Closing, ABC):
     """A payload store: the surface of `durabletask.payload.PayloadStore` and more.
 
     All methods may be called from any number of threads and event loops at the same time, and raise errors of the
@@ -125,25 +125,13 @@ class PayloadStore(ABC):
             PayloadNotFoundError and the rest: as for `download`.
         """
 
-    def close(self) -> None:  # noqa: B027 - most stores hold nothing
-        """Release what the store holds. It cannot be used afterwards; a second call does nothing."""
 
-    async def aclose(self) -> None:
-        """Do the same as `close` in a thread."""
-        await asyncio.to_thread(self.close)
+class TokenStore(PayloadStore):
+    """A store whose tokens are `PayloadToken`s."""
 
-    def __enter__(self) -> Self:
-        return self
+    @property
+    def token_prefixes(self) -> tuple[bytes, ...]:
+        return TOKEN_PREFIXES
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
+    def is_known_token(self, value: str) -> bool:
+        return PayloadToken.parse(value) is not None

@@ -22,11 +22,10 @@ from durabletask_payloads._errors import (
 )
 from durabletask_payloads._options import LargePayloadStorageOptions
 
-from ._base import PayloadStore
+from ._base import TokenStore
 from ._codec import check_size, checksum, decode, encode, longest_body, too_large
 from ._tokens import (
     DEFAULT_CONTAINER,
-    TOKEN_PREFIXES,
     PayloadToken,
     check_container_name,
     name_in_container,
@@ -44,7 +43,7 @@ class _Header(NamedTuple):
     header_bytes: int
 
 
-class DirectoryPayloadStore(PayloadStore):
+class DirectoryPayloadStore(TokenStore):
     """Keeps payloads as files below `root`, for processes that share a file system.
 
     A payload appears whole or not at all, and is on the disk when `upload` returns, so it outlives the process and
@@ -75,10 +74,6 @@ class DirectoryPayloadStore(PayloadStore):
     def options(self) -> LargePayloadStorageOptions:
         return self._options
 
-    @property
-    def token_prefixes(self) -> tuple[bytes, ...]:
-        return TOKEN_PREFIXES
-
     def upload(self, data: bytes, *, instance_id: str | None = None) -> str:
         check_size(data, self._options)
         header = {"sha256": checksum(data), "raw_bytes": len(data), "instance_id": instance_id}
@@ -103,9 +98,6 @@ class DirectoryPayloadStore(PayloadStore):
         if len(body) > longest_body(limit):
             raise too_large(token, limit)
         return decode(body, token=token, limit=limit, sha256=header.sha256)
-
-    def is_known_token(self, value: str) -> bool:
-        return PayloadToken.parse(value) is not None
 
     def delete(self, token: str) -> None:
         try:

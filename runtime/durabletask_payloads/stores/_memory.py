@@ -7,11 +7,10 @@ from typing import NamedTuple
 from durabletask_payloads._errors import PayloadNotFoundError
 from durabletask_payloads._options import LargePayloadStorageOptions
 
-from ._base import PayloadStore
+from ._base import TokenStore
 from ._codec import check_size, checksum, decode, encode
 from ._tokens import (
     DEFAULT_CONTAINER,
-    TOKEN_PREFIXES,
     PayloadToken,
     check_container_name,
     name_in_container,
@@ -25,7 +24,7 @@ class _Stored(NamedTuple):
     instance_id: str | None
 
 
-class InMemoryPayloadStore(PayloadStore):
+class InMemoryPayloadStore(TokenStore):
     """Keeps payloads in memory, as long as it lives: for tests, where client and worker share one.
 
     `len(store)` is the number of payloads in it. Bodies are encoded, and tokens checked, as in the other stores.
@@ -50,10 +49,6 @@ class InMemoryPayloadStore(PayloadStore):
     @property
     def options(self) -> LargePayloadStorageOptions:
         return self._options
-
-    @property
-    def token_prefixes(self) -> tuple[bytes, ...]:
-        return TOKEN_PREFIXES
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -81,9 +76,6 @@ class InMemoryPayloadStore(PayloadStore):
     def download(self, token: str) -> bytes:
         stored = self._find(token)
         return decode(stored.body, token=token, limit=self._options.max_stored_payload_bytes, sha256=stored.sha256)
-
-    def is_known_token(self, value: str) -> bool:
-        return PayloadToken.parse(value) is not None
 
     def delete(self, token: str) -> None:
         self._stored.pop(name_in_container(token, self._container), None)

@@ -10,9 +10,9 @@ from urllib.parse import quote
 from durabletask_payloads._errors import PayloadIntegrityError, PayloadTokenError
 
 from ._azure_options import BlobPayloadStoreOptions, parse_location
-from ._base import PayloadStore
+from ._base import TokenStore
 from ._codec import GZIP_MAGIC, check_size, checksum, decode, encode
-from ._tokens import TOKEN_PREFIXES, PayloadToken, new_name
+from ._tokens import PayloadToken, new_name
 
 try:
     from ._azure_client import Blob, BlobClient, account_url_of, was_closed
@@ -29,7 +29,7 @@ _LONGEST_INSTANCE_ID: Final = 4096
 _LONGEST_FOLDER: Final = 256
 
 
-class BlobPayloadStore(PayloadStore):
+class BlobPayloadStore(TokenStore):
     """Keeps payloads as blobs of one container.
 
     Constructing it makes no request. It may be used from any number of threads and event loops, and after a fork;
@@ -60,13 +60,6 @@ class BlobPayloadStore(PayloadStore):
     @property
     def options(self) -> BlobPayloadStoreOptions:
         return self._options
-
-    @property
-    def token_prefixes(self) -> tuple[bytes, ...]:
-        return TOKEN_PREFIXES
-
-    def is_known_token(self, value: str) -> bool:
-        return PayloadToken.parse(value) is not None
 
     def upload(self, data: bytes, *, instance_id: str | None = None) -> str:
         blob = self._packed(data, instance_id)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import durabletask.internal.orchestrator_service_pb2 as pb
     from google.protobuf.message import Message
 
-    from durabletask_payloads.externalizer import Externalizer
+    from durabletask_payloads.externalizer._externalizer import Externalizer
 
     from ._registry import Registry
     from .kinds import WorkItem

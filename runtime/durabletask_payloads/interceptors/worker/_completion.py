@@ -17,7 +17,8 @@ from ._truncation import LONGEST_TEXT, cut_texts, drop_properties, with_inner
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-    from durabletask_payloads.externalizer import Externalizer, UploadPlan
+    from durabletask_payloads.externalizer._externalizer import Externalizer
+    from durabletask_payloads.externalizer._planning import UploadPlan
     from durabletask_payloads.interceptors._calls import CallFuture
 
     from ._registry import Registry

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import durabletask.internal.orchestrator_service_pb2 as pb
     from google.protobuf.message import Message
 
-    from durabletask_payloads.externalizer import Externalizer
+    from durabletask_payloads.externalizer._externalizer import Externalizer
     from durabletask_payloads.interceptors._calls import CallIterator
 
     from ._registry import Registry
@@ -214,6 +214,9 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
                     pass
             except grpc.RpcError as error:
                 log.warning("%s could not be abandoned: %s", item, error)
+
+
+grpc.Call.register(WorkItemStream)  # for isinstance
 
 
 def _log_if_exhausted(error: BaseException | None) -> None:
