@@ -6,10 +6,15 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING
 
+import durabletask.internal.orchestrator_service_pb2 as pb
+from google.protobuf.wrappers_pb2 import StringValue
+
 from durabletask_payloads import InMemoryPayloadStore, LargePayloadStorageOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from durabletask_payloads import Externalizer
 
 THRESHOLD = 1024
 MAXIMUM = 100_000
@@ -60,3 +65,12 @@ class ScriptedStore(InMemoryPayloadStore):
         await asyncio.sleep(self.delay(payload))
         self.downloading(payload)
         return payload
+
+
+def prove(externalizer: Externalizer, store: ScriptedStore) -> None:
+    """Let `store` serve an upload and a download, of which nothing stays: its errors are then no outage."""
+    message = pb.ActivityResponse(result=StringValue(value="p" * (store.options.threshold_bytes + 1)))
+    receipt = externalizer.externalize(message)
+    externalizer.deexternalize(message)
+    receipt.rollback()
+    store.downloads = 0

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cachetools import LRUCache
 
+from durabletask_payloads._lifecycle import renewed_after_fork
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -30,11 +32,15 @@ class PayloadCache:
     """
 
     def __init__(self, capacity_bytes: int) -> None:
-        self._lock = Lock()
         self._largest = capacity_bytes // 4
         self._payloads: LRUCache[str, bytes] = LRUCache(capacity_bytes, getsizeof=len)
-        self._downloads: dict[str, Future[bytes]] = {}
+        self._renew()
+        renewed_after_fork(self._renew)
         self._hits = self._misses = self._evictions = 0
+
+    def _renew(self) -> None:
+        self._lock = Lock()
+        self._downloads: dict[str, Future[bytes]] = {}
 
     @property
     def counts(self) -> CacheCounts:

@@ -11,7 +11,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from durabletask_payloads._errors import PayloadIntegrityError
+from durabletask_payloads._errors import PayloadError, PayloadIntegrityError
 from durabletask_payloads._lifecycle import Closing
 from durabletask_payloads.stores._base import PayloadStore
 
@@ -67,6 +67,8 @@ class Externalizer(Closing):
         strict: bool = False,
         on_transfer: Callable[[Transfer], None] | None = None,
     ) -> None:
+        if not hasattr(store, "is_known_token"):
+            raise TypeError(f"store is of type {type(store).__name__}: an Externalizer needs a payload store")
         if concurrency < 1:
             raise ValueError(f"concurrency is {concurrency}: at least one transfer has to be allowed")
         if cache_bytes < 0:
@@ -177,12 +179,31 @@ class Externalizer(Closing):
             _, path, data = batch[0]
             started = time.perf_counter()
             with self._transfers.slots:
-                token = self._store.upload(data, instance_id=instance_id)
+                token = self._checked_token(self._store.upload(data, instance_id=instance_id), path)
             self._cache.put(token, data)
             self._counters.moved(Transfer("upload", path, token, len(data), time.perf_counter() - started))
             return token
 
-        return self._transfers.each(partial(self._counted, upload), batches, undo=self._discard)
+        tokens = self._transfers.each(partial(self._counted, upload), batches, undo=self._discard)
+        if len(set(tokens)) < len(tokens):
+            raise PayloadError(f"{self._store_name}.upload returned one token for several payloads")
+        return tokens
+
+    def _checked_token(self, token: object, path: str) -> str:
+        """Return `token` if it is one: a store may be somebody else's."""
+        if isinstance(token, str) and self._store.is_known_token(token):
+            return token
+        what = "text that its is_known_token rejects" if isinstance(token, str) else f"{type(token).__name__}, not text"
+        raise PayloadError(f"{path}: {self._store_name}.upload returned {what}: it cannot stand for the payload")
+
+    def _checked_payload(self, payload: object, path: str) -> bytes:
+        if isinstance(payload, bytes):
+            return payload
+        raise PayloadError(f"{path}: {self._store_name}.download returned {type(payload).__name__}, not bytes")
+
+    @property
+    def _store_name(self) -> str:
+        return f"{type(self._store).__module__}.{type(self._store).__qualname__}"
 
     def _commit(self, plan: UploadPlan, batches: Iterable[list[PlannedUpload]], tokens: Iterable[str]) -> Receipt:
         done: list[ExternalizedPayload] = []
@@ -260,7 +281,7 @@ class Externalizer(Closing):
     def _download(self, path: str, token: str) -> bytes:
         started = time.perf_counter()
         with self._transfers.slots:
-            payload = self._store.download(token)
+            payload = self._checked_payload(self._store.download(token), path)
         self._counters.moved(Transfer("download", path, token, len(payload), time.perf_counter() - started))
         return payload
 

@@ -7,6 +7,8 @@ from collections import Counter
 from threading import Lock
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
+from durabletask_payloads._lifecycle import renewed_after_fork
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -53,8 +55,12 @@ class Counters:
 
     def __init__(self, on_transfer: Callable[[Transfer], None] | None) -> None:
         self._on_transfer = on_transfer
-        self._lock = Lock()
         self._counts: Counter[str] = Counter()
+        self._renew()
+        renewed_after_fork(self._renew)
+
+    def _renew(self) -> None:
+        self._lock = Lock()
 
     def moved(self, transfer: Transfer) -> None:
         """Count `transfer`, and tell `on_transfer`."""

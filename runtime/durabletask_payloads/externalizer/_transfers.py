@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from threading import BoundedSemaphore, Lock, Thread
+from functools import partial
+from threading import BoundedSemaphore, Lock, Thread, current_thread, main_thread
 from typing import TYPE_CHECKING, TypeVar
+
+from durabletask_payloads._errors import PayloadStoreUnavailableError
+from durabletask_payloads._lifecycle import renewed_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +22,7 @@ class Transfers:
     """The threads of an Externalizer, made on first need.
 
     All work is blocking code. Async callers await a thread, so that nothing is ever held by an event loop: no slot,
-    no download that others wait for. Safe for any number of threads and event loops.
+    no download that others wait for. Safe for any number of threads and event loops; a forked child starts afresh.
 
     Args:
         concurrency: how many slots and threads there are.
@@ -28,12 +32,16 @@ class Transfers:
     """
 
     def __init__(self, concurrency: int) -> None:
-        self.slots = BoundedSemaphore(concurrency)
         self._concurrency = concurrency
+        self._closed = False
+        self._renew()
+        renewed_after_fork(self._renew)
+
+    def _renew(self) -> None:
+        self.slots = BoundedSemaphore(self._concurrency)
         self._lock = Lock()
         self._pool: ThreadPoolExecutor | None = None
         self._undoing: set[Thread] = set()
-        self._closed = False
 
     def each(
         self,
@@ -44,33 +52,36 @@ class Transfers:
     ) -> list[_Result]:
         """Call `transfer` for all `items` side by side and return the results in order.
 
-        The calling thread takes part, so a single item needs no other thread, and a thread of the pool may call this.
-        When one transfer fails, those under way are waited for, `undo` gets the results there are, and the error is
-        raised.
+        The calling thread takes part, so that a single item needs no other thread, and a thread of the pool may call
+        this. When one transfer fails, those under way are waited for, `undo` gets the results there are, and the error
+        is raised. The main thread, which Ctrl-C interrupts, takes no part in what can be undone: then the transfers
+        under way run to their end in the background, and are undone there.
 
         Raises:
-            RuntimeError: there are several items, and this was closed.
+            PayloadStoreUnavailableError: this was closed, or the interpreter shuts down.
         """
-        if len(items) <= 1:
+        self._check_open()
+        takes_part = undo is None or current_thread() is not main_thread()
+        if len(items) <= 1 and takes_part:
             return [transfer(item) for item in items]
-        pool = self._threads()
+        own, rest = (items[:1], items[1:]) if takes_part else ((), items)
         results: list[_Result] = []
         shares: list[Future[_Result]] = []
         try:
-            shares.extend(pool.submit(transfer, item) for item in items[1:])
-            results.append(transfer(items[0]))
-            for item, share in zip(items[1:], shares, strict=True):
+            shares.extend(self._submit(partial(transfer, item)) for item in rest)
+            results.extend(transfer(item) for item in own)
+            for item, share in zip(rest, shares, strict=True):
                 _raise_first_error(shares)
                 # One that no thread has begun is done here: a thread of the pool must not wait for a free one.
-                results.append(transfer(item) if share.cancel() else share.result())
+                results.append(transfer(item) if takes_part and share.cancel() else share.result())
             return results
-        except BaseException:
-            running = [share for share in shares if not share.cancel()]
-            wait(running)
-            if undo is not None:
-                # Of those that are in `results` already, and those of other threads that are not.
-                others = shares[max(len(results) - 1, 0) :]
-                undo([*results, *(s.result() for s in others if not s.cancelled() and s.exception() is None)])
+        except BaseException as error:
+            others = [share for share in shares[max(len(results) - len(own), 0) :] if not share.cancel()]
+            finish = partial(_finish, results, others, undo)
+            if undo is None or isinstance(error, Exception):
+                finish()
+            else:  # Ctrl-C: nobody wants to wait
+                self._in_background(finish)
             raise
 
     async def in_thread(self, work: Callable[[], _Result], *, undo: Callable[[_Result], None] | None = None) -> _Result:
@@ -80,14 +91,14 @@ class Transfers:
         background, and `undo` gets its result there.
 
         Raises:
-            RuntimeError: this was closed.
+            PayloadStoreUnavailableError: as for `each`.
         """
-        future = self._threads().submit(work)
+        future = self._submit(work)
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
             if undo is not None and not future.cancelled():
-                self._undo_in_background(future, undo)
+                self._in_background(partial(_undo_late, future, undo))
             raise
 
     def close(self, *, wait: bool = True) -> None:
@@ -106,25 +117,48 @@ class Transfers:
             for thread in undoing:
                 thread.join()
 
-    def _threads(self) -> ThreadPoolExecutor:
+    def _check_open(self) -> None:
+        if self._closed:
+            raise PayloadStoreUnavailableError("this Externalizer is closed: it transfers nothing any more")
+
+    def _submit(self, work: Callable[[], _Result]) -> Future[_Result]:
         with self._lock:
-            if self._closed:
-                raise RuntimeError("this Externalizer is closed: it cannot transfer several payloads any more")
+            self._check_open()
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="durabletask-payloads")
-            return self._pool
+            try:
+                return self._pool.submit(work)
+            except RuntimeError as error:  # at exit: it says nothing about the payload
+                raise PayloadStoreUnavailableError(f"no transfer can begin any more: {error}") from error
 
-    def _undo_in_background(self, future: Future[_Result], undo: Callable[[_Result], None]) -> None:
-        def finish() -> None:
-            if future.exception() is None:
-                undo(future.result())
-            with self._lock:
-                self._undoing.discard(thread)
+    def _in_background(self, work: Callable[[], None]) -> None:
+        def run() -> None:
+            try:
+                work()
+            finally:
+                with self._lock:
+                    self._undoing.discard(thread)
 
-        thread = Thread(target=finish, name="durabletask-payloads-undo")
+        thread = Thread(target=run, name="durabletask-payloads-undo")
         with self._lock:
             self._undoing.add(thread)
         thread.start()
+
+
+def _finish(
+    results: Sequence[_Result],
+    others: Sequence[Future[_Result]],
+    undo: Callable[[Iterable[_Result]], None] | None,
+) -> None:
+    """Wait for `others`, and undo what they and those before them did."""
+    wait(others)
+    if undo is not None:
+        undo([*results, *(share.result() for share in others if share.exception() is None)])
+
+
+def _undo_late(future: Future[_Result], undo: Callable[[_Result], None]) -> None:
+    if future.exception() is None:
+        undo(future.result())
 
 
 def _raise_first_error(shares: Iterable[Future[_Result]]) -> None:

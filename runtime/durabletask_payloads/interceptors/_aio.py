@@ -15,7 +15,7 @@ from durabletask_payloads.externalizer._walkers import is_known
 from ._aio_history import AsyncHistoryStream
 from ._calls import TIMEOUT_USED_UP, remaining
 from ._client import ClientPayloads, refusal
-from ._protocol import REFUSED, instance_of, rpc_name
+from ._protocol import instance_of, rpc_name
 from .worker.kinds import KIND_BY_ABANDON, KIND_BY_COMPLETION
 
 if TYPE_CHECKING:
@@ -96,8 +96,6 @@ class _UnaryInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
                 sent_bytes = request.ByteSize()
         finally:
             receipt.restore()
-        if outcome.code in REFUSED:
-            await receipt.rollback_async()
         if outcome.error is not None:
             error = refusal(request, sent_bytes, outcome.error)
             if error is not outcome.error:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import grpc
+
 from durabletask_payloads._errors import PayloadError
 
-from ._protocol import SMALL_BYTES, find_token, too_large
+from ._protocol import find_token, refused_for_size, too_large
 from ._verdict import as_payload_error
 
 if TYPE_CHECKING:
@@ -76,7 +78,8 @@ def _payload_errors() -> Generator[None]:
 
 def refusal(request: Message, sent_bytes: int, error: Exception) -> Exception:
     """Return the error for the caller of an RPC that ended with RESOURCE_EXHAUSTED when `sent_bytes` were sent."""
-    if sent_bytes <= SMALL_BYTES:  # it was not about the size of the request
+    details = error.details() if isinstance(error, grpc.RpcError) else None
+    if not refused_for_size(details, sent_bytes):  # a quota
         return error
     explained = too_large(request, sent_bytes, None)
     explained.__cause__ = error

@@ -11,7 +11,6 @@ from collections.abc import MutableSequence
 from copy import deepcopy
 from typing import TYPE_CHECKING, Final, Literal, cast, overload
 
-import grpc
 from google.protobuf import message_factory
 from google.protobuf.message import Message
 
@@ -31,19 +30,17 @@ AbandonRequestName = Literal[
 ]
 _SERVICE: Final = "/TaskHubSidecarService/"
 
-# The RPC was refused and will be again: its uploads are of no use. With any other code it may have been accepted.
-REFUSED: Final = frozenset(
-    {
-        grpc.StatusCode.ALREADY_EXISTS,
-        grpc.StatusCode.INVALID_ARGUMENT,
-        grpc.StatusCode.NOT_FOUND,
-        grpc.StatusCode.PERMISSION_DENIED,
-        grpc.StatusCode.FAILED_PRECONDITION,
-    }
-)
-
-# RESOURCE_EXHAUSTED is also the code of a quota. No server refuses so few bytes for their size.
+# A completion of up to this size needs none of our care: no server refuses so few bytes for their size.
 SMALL_BYTES: Final = 64 * 1024
+
+# RESOURCE_EXHAUSTED is also the code of a quota. It is about the size of a message if its text says so (gRPC's C core
+# and Go, Java, .NET), or if more was sent than gRPC accepts by default, in bytes.
+_TOO_LARGE: Final = (
+    "message larger than max",
+    "message exceeds maximum size",
+    "exceeds the maximum configured message size",
+)
+_DEFAULT_LIMIT: Final = 4_000_000
 
 # The timeout of a call of our own, in seconds.
 OWN_TIMEOUT_SECONDS: Final = 30.0
@@ -130,6 +127,12 @@ def _parts_of(response: Message) -> Sequence[Message]:
     if name == "GetEntityResponse":
         return [cast("pb.GetEntityResponse", response).entity]
     return [response]
+
+
+def refused_for_size(details: str | None, sent_bytes: int) -> bool:
+    """Return whether RESOURCE_EXHAUSTED with `details` means that the message of `sent_bytes` was too large."""
+    text = (details or "").lower()
+    return sent_bytes > _DEFAULT_LIMIT or any(phrase in text for phrase in _TOO_LARGE)
 
 
 def too_large(message: Message, size: int, budget: int | None) -> PayloadTooLargeError:

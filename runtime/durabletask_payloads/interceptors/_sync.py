@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from threading import Thread
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import grpc
@@ -15,7 +14,7 @@ from durabletask_payloads.externalizer._walkers import is_known
 from ._calls import TIMEOUT_USED_UP, EndedLocallyError, FinishedLater, remaining
 from ._client import ClientPayloads, refusal
 from ._history import HistoryStream
-from ._protocol import OWN_TIMEOUT_SECONDS, REFUSED, instance_of, log, new, rpc_name, rpc_path, with_large_payloads
+from ._protocol import OWN_TIMEOUT_SECONDS, instance_of, log, new, rpc_name, rpc_path, with_large_payloads
 from .worker import Completions, Registry, WorkItemStream
 from .worker.kinds import KIND_BY_ABANDON, KIND_BY_COMPLETION, KIND_BY_PATH
 
@@ -25,10 +24,10 @@ if TYPE_CHECKING:
     import durabletask.internal.orchestrator_service_pb2 as pb
     from google.protobuf.message import Message
 
-    from durabletask_payloads.externalizer._receipt import Receipt
     from durabletask_payloads.stores._base import PayloadStoreLike
 
     from ._calls import CallFuture, CallIterator, StreamContinuation, UnaryContinuation
+    from ._verdict import Abandon
     from .worker.kinds import WorkItem
     from .worker.kinds._base import Completion
 
@@ -66,7 +65,7 @@ class PayloadInterceptor(Closing, grpc.UnaryUnaryClientInterceptor, grpc.UnarySt
         self._owns_externalizer = not isinstance(store, Externalizer)
         self._externalizer = externalizer = store if isinstance(store, Externalizer) else Externalizer(store)
         self._client = ClientPayloads(externalizer)
-        self._registry = Registry(max_deliveries, lambda: externalizer.stats.uploads + externalizer.stats.downloads)
+        self._registry = Registry(max_deliveries, lambda: externalizer.stats)
         self._completions = Completions(externalizer, self._registry)
 
     def close(self) -> None:
@@ -86,8 +85,8 @@ class PayloadInterceptor(Closing, grpc.UnaryUnaryClientInterceptor, grpc.UnarySt
         kind = KIND_BY_PATH.get(details.method)
         if kind is not None and self._completions.is_plain(kind, request):  # nearly all that a worker sends
             done = continuation(details, request)
-            if done.code() is grpc.StatusCode.OK:  # waits, also where the caller wanted a future
-                self._registry.completed(kind, cast("Completion", request))  # by its kind
+            accepted = done.code() is grpc.StatusCode.OK  # waits, also where the caller wanted a future
+            self._registry.completed(kind, cast("Completion", request), accepted=accepted)  # by its kind
             return done
         name = rpc_name(details.method) if kind is None else kind.complete
         if name is None or not is_known(request):
@@ -137,11 +136,7 @@ class PayloadInterceptor(Closing, grpc.UnaryUnaryClientInterceptor, grpc.UnarySt
             return error
 
         if not is_done:
-            if receipt:
-                call.add_done_callback(lambda done: _delete_if_refused(call, receipt))
             return cast("CallFuture[Message]", FinishedLater(call, finish))  # which is a type for the checkers only
-        if call.code() in REFUSED:
-            receipt.rollback()
         error = call.exception()
         ours = finish(None if error is not None else call.result(), error)
         if ours is not error and ours is not None:
@@ -206,12 +201,28 @@ class _CompletionCalls:
         call.code()  # waits, also where the caller wanted a future
         return call
 
-    def abandon(self, item: WorkItem, delay: float) -> None:
-        if item.holder is None or not item.holder.abandon_later(item, delay):
-            details = _CallDetails(self._details, timeout=OWN_TIMEOUT_SECONDS, rpc=item.abandon)
+    def abandon(self, item: WorkItem, abandon: Abandon) -> bool:
+        holder = item.holder
+        if holder is not None and holder.can_abandon and holder.abandon_later(item, abandon):
+            return True
+        # Only an answer tells whether the server can take it back, and until then nothing may be lost.
+        is_held = holder is not None and holder.wait(abandon)
+        if holder is None or holder.can_abandon is not False:
+            code = self._abandon(item)
+            if holder is not None:
+                holder.can_abandon = code is not grpc.StatusCode.UNIMPLEMENTED
+        return not (is_held and holder is not None and holder.can_abandon is False)
+
+    def _abandon(self, item: WorkItem) -> grpc.StatusCode:
+        details = _CallDetails(self._details, timeout=OWN_TIMEOUT_SECONDS, rpc=item.abandon)
+        try:
             code = self._send(details, _abandonment(item, self._like)).code()
-            if code is not grpc.StatusCode.OK:
-                log.warning("%s could not be abandoned: %s", item, code)
+        except Exception as error:  # of an interceptor below, or the channel is closed
+            log.warning("%s could not be abandoned: %s", item, error)
+            return grpc.StatusCode.UNKNOWN
+        if code is not grpc.StatusCode.OK:
+            log.warning("%s could not be abandoned: %s", item, code)
+        return code
 
 
 class _StreamCalls:
@@ -239,9 +250,3 @@ def _abandonment(item: WorkItem, like: Message) -> Message:
 def _timed_out() -> CallFuture[Message]:
     error = EndedLocallyError(grpc.StatusCode.DEADLINE_EXCEEDED, TIMEOUT_USED_UP)
     return cast("CallFuture[Message]", error)  # as for FinishedLater
-
-
-def _delete_if_refused(call: CallFuture[Message], receipt: Receipt) -> None:
-    # In a thread of its own: this one is gRPC's, and serves all calls of the channel.
-    if call.code() in REFUSED:
-        Thread(target=receipt.rollback, name="durabletask-payloads-rollback").start()

@@ -1,108 +1,139 @@
-"""The failure table: what an error means for a work item. Decisions only, no I/O."""
+"""The failure table: what an error means for a work item. Decisions only, no I/O.
+
+An outage delays a work item and never fails it. So an error is final at once only if it is a property of the payload or
+the message itself. "Not found" and "points elsewhere" are also what a worker with the wrong account or container sees:
+they are final only on a store that is proven, which has served such a transfer in this process. Any other error may be
+an outage: a delivery that meets it counts only if the store has served something else since the last one.
+"""
 
 from __future__ import annotations
 
 import random
 import sys
 import time
+from enum import Enum
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
-from durabletask_payloads._errors import PayloadError, PayloadStoreUnavailableError
+from durabletask_payloads._errors import (
+    PayloadError,
+    PayloadIntegrityError,
+    PayloadNotFoundError,
+    PayloadStoreUnavailableError,
+    PayloadTokenError,
+    PayloadTooLargeError,
+    SchemaMismatchError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_AZURE_ERRORS = "azure.core.exceptions"
+_CERTAIN = (PayloadTooLargeError, PayloadIntegrityError, SchemaMismatchError)
+_MISSING = (PayloadNotFoundError, PayloadTokenError)
 
 _FIRST_DELAY_SECONDS = 0.25
-_LONGEST_DELAY_SECONDS = 30.0
+_LONGEST_DELAY_SECONDS = 60.0
 
 
 class Abandon(NamedTuple):
-    """The work item is abandoned in `delay` seconds, to be delivered again."""
+    """The work item is abandoned in `delay` seconds, or `least_delay` if the store serves something meanwhile."""
 
     delay: float
+    least_delay: float
 
 
 class Final(NamedTuple):
     """The work item is completed as failed with `error`."""
 
-    error: Exception
+    error: BaseException
 
 
-def decide(error: Exception, deliveries: int, max_deliveries: int, delay: Callable[[], float]) -> Abandon | Final:
-    """Decide what becomes of a work item that failed with `error`.
+class Decision(Enum):
+    """What a failed delivery means: the work item fails for good, or is abandoned."""
+
+    FAIL = "the error is certain"
+    GIVE_UP = "too many deliveries have counted"
+    COUNT = "abandoned, and the delivery counts"
+    WAIT = "abandoned, and the delivery does not count"
+
+
+def decide(error: BaseException, *, proven: bool, progressed: bool, deliveries: int, max_deliveries: int) -> Decision:
+    """Decide what a failed delivery of a work item means.
 
     Args:
         error: of the store, or of the checks before it.
-        deliveries: how many deliveries of the work item failed with a transient error, this one included.
-        max_deliveries: with how many of them the work item is completed as failed.
-        delay: gives the seconds to wait before the work item is abandoned.
+        proven: whether the store has served a transfer in the same direction in this process.
+        progressed: whether the store has served anything since the last delivery of the work item failed.
+        deliveries: how many deliveries of the work item have counted before this one.
+        max_deliveries: with how many counted ones the work item fails for good.
     """
-    if not is_transient(error):
-        return Final(error)
-    if deliveries >= max_deliveries:
-        final = as_payload_error(error, f"gave up after {deliveries} deliveries: {error}")
-        final.__cause__ = error
-        return Final(final)
-    return Abandon(delay())
+    if isinstance(error, _CERTAIN) or (proven and isinstance(error, _MISSING)):
+        return Decision.FAIL
+    if not isinstance(error, _MISSING) and not (proven and progressed):
+        return Decision.WAIT
+    return Decision.GIVE_UP if deliveries + 1 >= max_deliveries else Decision.COUNT
 
 
-def is_transient(error: BaseException) -> bool:
-    """Return whether trying again can help. Errors of other stores than ours count too; unknown ones do not."""
+def as_payload_error(error: BaseException, text: str) -> PayloadError:
+    """Return an error with `text`, of the class of `error` if that is one of ours. Raise it from `error`."""
     if isinstance(error, PayloadError):
-        return not error.permanent
+        return type(error)(text)
+    return PayloadStoreUnavailableError(text) if _is_transient(error) else PayloadError(text)
+
+
+def _is_transient(error: BaseException) -> bool:
+    """Return whether an error that is not one of ours says that the store is unavailable."""
     if isinstance(error, OSError):  # TimeoutError is one
         return True
-    azure = sys.modules.get(_AZURE_ERRORS)  # an error of Azure's client implies that it is imported
+    azure = sys.modules.get("azure.core.exceptions")  # an error of Azure's client implies that it is imported
     if azure is None:
         return False
     if isinstance(error, (azure.ServiceRequestError, azure.ServiceResponseError)):
         return True
-    if isinstance(error, azure.HttpResponseError):
-        status = getattr(error, "status_code", None)
-        return isinstance(status, int) and (status in (408, 429) or status >= 500)
-    return False
-
-
-def as_payload_error(error: Exception, text: str) -> PayloadError:
-    """Return an error with `text`, of the class of `error` if that is one of ours. Raise it from `error`."""
-    if isinstance(error, PayloadError):
-        return type(error)(text)
-    return PayloadStoreUnavailableError(text) if is_transient(error) else PayloadError(text)
+    status = getattr(error, "status_code", None) if isinstance(error, azure.HttpResponseError) else None
+    return isinstance(status, int) and (status in (408, 429) or status >= 500)
 
 
 class Backoff:
     """Delays before work items are abandoned: without them, redelivery would be a hot loop.
 
-    A delay grows with the deliveries of the work item, and with the rounds in which the store failed and no transfer
-    succeeded. Safe for any number of threads.
+    A delay grows with the failed deliveries of the work item, and with the rounds in which the store failed and served
+    nothing. Safe for any number of threads.
 
     Args:
-        transfers: counts the transfers that succeeded.
+        served: counts what the store has served.
+        clock: returns seconds.
+        jitter: returns the share of a delay to wait.
     """
 
-    def __init__(self, transfers: Callable[[], int]) -> None:
-        self._transfers = transfers
+    def __init__(
+        self,
+        served: Callable[[], int],
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = lambda: random.uniform(0.75, 1.0),
+    ) -> None:
+        self._served = served
+        self._clock = clock
+        self._jitter = jitter
         self._lock = Lock()
         self._seen: int | None = None
         self._round = 0
         self._round_ends = 0.0
 
-    def delay(self, deliveries: int) -> float:
-        """Return the seconds to wait after delivery number `deliveries` failed."""
-        now = time.monotonic()
+    def delay(self, failures: int) -> Abandon:
+        """Return how long to wait after a work item has failed that many times."""
+        now, jitter = self._clock(), self._jitter()
         with self._lock:
-            transfers = self._transfers()
-            if transfers != self._seen:
-                self._seen = transfers
+            served = self._served()
+            if served != self._seen:
+                self._seen = served
                 self._round = 0
                 self._round_ends = 0.0
             if now >= self._round_ends:
                 self._round += 1
                 self._round_ends = now + _seconds(self._round)
-            return _seconds(max(self._round, deliveries)) * random.uniform(0.75, 1.0)
+            own = _seconds(failures)
+            return Abandon(max(_seconds(self._round), own) * jitter, own * jitter)
 
 
 def _seconds(step: int) -> float:

@@ -12,7 +12,6 @@ from durabletask_payloads.interceptors._verdict import Abandon
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TypeAlias
 
     import durabletask.internal.orchestrator_service_pb2 as pb
     from google.protobuf.message import Message
@@ -30,16 +29,13 @@ class Arrival(Enum):
     DROP = "drop"  # it was completed as failed
 
 
-Outcome: TypeAlias = "Arrival | Abandon"
-
-
 def deexternalize_arrival(
     item: WorkItem,
     work: pb.WorkItem,
     externalizer: Externalizer,
     registry: Registry,
     send: Callable[[WorkItem, Message], grpc.StatusCode],
-) -> Outcome:
+) -> Arrival | Abandon:
     """Deexternalize `work` in place; if that fails for good, complete it as failed.
 
     Args:
@@ -47,18 +43,25 @@ def deexternalize_arrival(
         send: sends a completion of `item`, and returns the status code of the call.
     """
     try:
-        item.deexternalize(work, externalizer.deexternalize)
+        externalizer.deexternalize(work)
         return Arrival.HAND_OVER
-    except Exception as reason:
+    except BaseException as reason:  # whatever a store raises concerns this item alone
         error = reason
-    verdict = registry.judge(item, error)
+    verdict = registry.judge(item, error, "download")
     if isinstance(verdict, Abandon):
         log.warning("abandoning %s in %.2g s: %s", item, verdict.delay, error)
         return verdict
+    if item.has_parts:
+        try:
+            if item.take_out(work, externalizer.deexternalize, lambda part: registry.is_final(item, part, "download")):
+                return Arrival.HAND_OVER
+        except BaseException as reason:
+            log.warning("abandoning %s: %s", item, reason)
+            return registry.retry_later(item)
     log.error("completing %s as failed, its payload cannot be downloaded: %s", item, verdict.error)
     code = send(item, item.failed_arrival(work, verdict.error))
     if code is grpc.StatusCode.OK:
         registry.done(item)
         return Arrival.DROP
     log.warning("abandoning %s, it could not be completed as failed: %s", item, code)
-    return Abandon(registry.delay(item))
+    return registry.retry_later(item)

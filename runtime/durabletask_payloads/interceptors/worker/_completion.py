@@ -9,8 +9,9 @@ import grpc
 
 from durabletask_payloads._errors import PayloadStoreUnavailableError
 from durabletask_payloads.externalizer._walkers import is_known
-from durabletask_payloads.interceptors._protocol import REFUSED, SMALL_BYTES, log, too_large
-from durabletask_payloads.interceptors._verdict import Abandon
+from durabletask_payloads.interceptors._calls import EndedLocallyError
+from durabletask_payloads.interceptors._protocol import SMALL_BYTES, log, refused_for_size, too_large
+from durabletask_payloads.interceptors._verdict import Final
 
 from ._truncation import LONGEST_TEXT, cut_texts, drop_properties, with_inner
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from durabletask_payloads.externalizer._externalizer import Externalizer
     from durabletask_payloads.externalizer._planning import UploadPlan
     from durabletask_payloads.interceptors._calls import CallFuture
+    from durabletask_payloads.interceptors._verdict import Abandon
 
     from ._registry import Registry
     from .kinds import WorkItem
@@ -41,15 +43,15 @@ class CompletionCalls(Protocol):
         """
         ...
 
-    def abandon(self, item: WorkItem, delay: float) -> None:
-        """Abandon `item` in `delay` seconds."""
+    def abandon(self, item: WorkItem, abandon: Abandon) -> bool:
+        """Abandon `item` after its delay; False, after the delay, if the server cannot take work items back."""
         ...
 
 
 class _Undelivered(NamedTuple):
     """A completion did not reach the server, because of `error`."""
 
-    error: Exception
+    error: BaseException
 
 
 class Completions:
@@ -76,22 +78,25 @@ class Completions:
         """Send `completion`, or a substitute that the orchestration sees in its place. Return the call that ended it.
 
         Raises:
-            PayloadStoreUnavailableError: the store is unavailable. The work item was abandoned.
+            PayloadStoreUnavailableError: the payloads cannot be stored now. The work item was abandoned.
         """
         item = self._registry.find(kind, completion)
         message = item.whole(completion) if item.failed else completion
         plan = self._externalizer.plan(message)
-        outcome = self._deliver(item, message, plan, calls, is_own=False)
-        if not isinstance(outcome, _Undelivered):
-            return outcome
-        verdict = self._registry.judge(item, outcome.error)
-        if isinstance(verdict, Abandon):
-            self._registry.abandoned(item)
-            calls.abandon(item, verdict.delay)
-            raise PayloadStoreUnavailableError(
-                f"{item} could not be completed, its work item was abandoned: {outcome.error}"
-            ) from outcome.error
-        return self._fail(item, message, verdict.error, calls)
+        while True:
+            outcome = self._deliver(item, message, plan, calls, is_own=False)
+            if not isinstance(outcome, _Undelivered):
+                return outcome
+            verdict = self._registry.judge(item, outcome.error, "upload")
+            if isinstance(verdict, Final):
+                return self._fail(item, message, verdict.error, calls)
+            log.warning("abandoning %s in %.2g s, it could not be completed: %s", item, verdict.delay, outcome.error)
+            if calls.abandon(item, verdict):
+                self._registry.abandoned(item)
+                raise PayloadStoreUnavailableError(
+                    f"{item} could not be completed, its work item was abandoned: {outcome.error}"
+                ) from outcome.error
+            # The server cannot take it back: the completion is sent again.
 
     def _deliver(
         self, item: WorkItem, message: Completion, plan: UploadPlan, calls: CompletionCalls, *, is_own: bool
@@ -112,17 +117,22 @@ class Completions:
             sent_bytes = message.ByteSize() if code is grpc.StatusCode.RESOURCE_EXHAUSTED else 0
         finally:
             receipt.restore()
-        if sent_bytes > SMALL_BYTES:
-            receipt.rollback()
+        # From here on the payloads stay, whatever the answer: the server may have taken the message before.
+        if sent_bytes and refused_for_size(call.details(), sent_bytes):
             return _Undelivered(too_large(message, sent_bytes, None))
-        if code in REFUSED:
+        if isinstance(call, EndedLocallyError):  # it was not sent
             receipt.rollback()
-        elif code is grpc.StatusCode.OK:
-            self._registry.done(item)
+        self._ended(item, code)
         return call
 
+    def _ended(self, item: WorkItem, code: grpc.StatusCode) -> None:
+        if code is grpc.StatusCode.OK:
+            self._registry.done(item)
+        else:
+            self._registry.abandoned(item)
+
     def _fail(
-        self, item: WorkItem, message: Completion, error: Exception, calls: CompletionCalls
+        self, item: WorkItem, message: Completion, error: BaseException, calls: CompletionCalls
     ) -> CallFuture[Message]:
         """Send what is left of `message` when it is truncated, or the failure of its work item."""
         truncated = self._truncated(item, message, error)
@@ -132,16 +142,17 @@ class Completions:
             if not isinstance(outcome, _Undelivered):
                 return outcome
         if item.fails_by_arrival and item.holder is None:
-            calls.abandon(item, self._registry.delay(item))
+            calls.abandon(item, self._registry.retry_later(item))
             raise error
         log.error("completing %s as failed: %s", item, error)
         threshold = self._externalizer.store.options.threshold_bytes
         call = calls.send(item.substitute(message, error, threshold), is_own=True)
-        if call.code() is grpc.StatusCode.OK:
-            self._registry.done(item)
+        self._ended(item, call.code())
         return call
 
-    def _truncated(self, item: WorkItem, message: Completion, error: Exception) -> tuple[Completion, UploadPlan] | None:
+    def _truncated(
+        self, item: WorkItem, message: Completion, error: BaseException
+    ) -> tuple[Completion, UploadPlan] | None:
         """Return a smaller copy of `message` that keeps what fits, and its plan; None if there is nothing to cut."""
         budget = self._externalizer.message_budget_bytes
         goal = _GOAL if budget is None else min(_GOAL, budget)

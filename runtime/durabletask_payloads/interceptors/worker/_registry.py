@@ -1,12 +1,14 @@
-"""Registry of work items in flight, and of their redelivery counts."""
+"""Registry of work items in flight, and of their redelivery counts. No I/O."""
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from durabletask_payloads.interceptors._verdict import Backoff, decide, is_transient
+from durabletask_payloads._lifecycle import renewed_after_fork
+from durabletask_payloads.interceptors._verdict import Backoff, Decision, Final, as_payload_error, decide
 
 from .kinds import KIND_BY_REQUEST
 
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
 
     import durabletask.internal.orchestrator_service_pb2 as pb
 
-    from durabletask_payloads.interceptors._verdict import Abandon, Final
+    from durabletask_payloads.externalizer._receipt import PayloadStats
+    from durabletask_payloads.interceptors._verdict import Abandon
 
     from .kinds import Holder, WorkItem
     from .kinds._base import Completion, Key
@@ -23,34 +26,66 @@ if TYPE_CHECKING:
     # Kind, instance id and task id: what stays the same over redeliveries, which may have other completion tokens.
     _Subject = tuple[str, str, int]
 
-# More than a worker has in flight at once. An entry that is pushed out costs no payload: only a completion that fails
-# may then have to be abandoned instead, or leave a lock to the backend.
+# More than a worker has in flight at once. An entry that is pushed out costs no payload: where failing a completion
+# needs it, the work item is abandoned instead.
 _MOST_ITEMS = 4096
+_MOST_BYTES = 32 * 1024 * 1024
+
+
+class _Failures(NamedTuple):
+    """The failed deliveries of a subject: how many counted, how many there were, and what was served at the last."""
+
+    counted: int = 0
+    total: int = 0
+    served: int | None = None
 
 
 class Registry:
-    """Work items in flight, and the verdict on those that fail. Bounded: the oldest entries go first.
+    """Work items in flight, and the verdict on those that fail. Holds no payloads, but entity states that are inline.
 
-    Safe for any number of threads.
+    Bounded in entries and bytes: the oldest go first. Safe for any number of threads.
 
     Args:
-        max_deliveries: after how many deliveries with a transient error a work item is completed as failed.
-        transfers: counts the transfers of the store that succeeded.
+        max_deliveries: with how many deliveries that count a failure is final; see `decide`.
+        stats: what the store has served so far.
+        clock: returns seconds.
+
+    Raises:
+        ValueError: `max_deliveries` is less than 1.
     """
 
-    def __init__(self, max_deliveries: int, transfers: Callable[[], int]) -> None:
+    def __init__(
+        self, max_deliveries: int, stats: Callable[[], PayloadStats], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         if max_deliveries < 1:
             raise ValueError(f"max_deliveries is {max_deliveries}: an item has to be delivered at least once")
         self._max_deliveries = max_deliveries
-        self._backoff = Backoff(transfers)
+        self._stats = stats
+        self._clock = clock
+        self._renew()
+        renewed_after_fork(self._renew)
+
+    def _renew(self) -> None:
+        self._backoff = Backoff(self.served, self._clock)
         self._lock = Lock()
         # No LRUCache: it is written in Python, and every work item of the worker passes through here.
         self._items: OrderedDict[Key, WorkItem] = OrderedDict()
-        self._returns: OrderedDict[_Subject, int] = OrderedDict()
+        self._bytes = 0
+        self._failures: OrderedDict[_Subject, _Failures] = OrderedDict()
 
     def __len__(self) -> int:
         with self._lock:
             return len(self._items)
+
+    @property
+    def bytes(self) -> int:
+        """How much the entries hold, in bytes, beside their ids."""
+        return self._bytes
+
+    def served(self) -> int:
+        """Return how many transfers the store has served."""
+        stats = self._stats()
+        return stats.uploads + stats.downloads
 
     def arrived(self, work: pb.WorkItem, holder: Holder) -> WorkItem | None:
         """Register `work`; None if it is no work item: a ping, or a kind that this version does not know."""
@@ -60,10 +95,11 @@ class Registry:
         item = kind.arrived(work, holder)
         key = item.key
         with self._lock:
+            self._forget(key)
             self._items[key] = item
-            self._items.move_to_end(key)
-            if len(self._items) > _MOST_ITEMS:
-                self._items.popitem(last=False)
+            self._bytes += item.held_bytes
+            while len(self._items) > _MOST_ITEMS or self._bytes > _MOST_BYTES:
+                self._bytes -= self._items.popitem(last=False)[1].held_bytes
         return item
 
     def find(self, kind: type[WorkItem], completion: Completion) -> WorkItem:
@@ -72,49 +108,92 @@ class Registry:
         with self._lock:
             return self._items.get(key) or kind(*key[1:])
 
-    def completed(self, kind: type[WorkItem], completion: Completion) -> None:
-        """Forget the work item of a `completion` that the server accepted."""
+    def completed(self, kind: type[WorkItem], completion: Completion, *, accepted: bool) -> None:
+        """Forget the work item of a `completion` that ended, and its failures if the server accepted it."""
         key = kind.key_of(completion)
         with self._lock:
-            item = self._items.pop(key, None)
-            if self._returns:
-                self._returns.pop(key[:3] if item is None else _subject(item), None)
+            item = self._forget(key)
+            if accepted and self._failures:
+                self._failures.pop(key[:3] if item is None else _subject(item), None)
 
     def done(self, item: WorkItem) -> None:
-        """Forget `item`, which was completed."""
+        """Forget `item`, which was completed, and its failures."""
         with self._lock:
-            self._items.pop(item.key, None)
-            self._returns.pop(_subject(item), None)
+            self._forget(item.key)
+            self._failures.pop(_subject(item), None)
 
     def abandoned(self, item: WorkItem) -> None:
-        """Forget `item`, which was abandoned, but not how often it was delivered."""
+        """Forget `item`, which was abandoned or whose completion was refused, but not how often it failed."""
         with self._lock:
-            self._items.pop(item.key, None)
+            self._forget(item.key)
 
     def abandoned_by_worker(self, kind: type[WorkItem], token: str) -> None:
         """Forget the work item that the SDK abandons. If several activities have the same token, they stay."""
         with self._lock:
             keys = [key for key in self._items if key[0] == kind.kind and key[3] == token]
             if len(keys) == 1:
-                del self._items[keys[0]]
+                self._forget(keys[0])
 
-    def judge(self, item: WorkItem, error: Exception) -> Abandon | Final:
-        """Decide what becomes of `item`, which failed with `error`, and count the delivery if that is transient."""
-        deliveries = self._count(item) if is_transient(error) else 0
-        return decide(error, deliveries, self._max_deliveries, lambda: self._backoff.delay(deliveries))
-
-    def delay(self, item: WorkItem) -> float:
-        """Count a delivery of `item`, which has to be abandoned, and return the seconds to wait before."""
-        return self._backoff.delay(self._count(item))
-
-    def _count(self, item: WorkItem) -> int:
+    def stream_ended(self, holder: Holder) -> None:
+        """Forget the work items of a stream: the server delivers those that are not completed again."""
         with self._lock:
-            subject = _subject(item)
-            count = self._returns.pop(subject, 0) + 1
-            self._returns[subject] = count
-            if len(self._returns) > _MOST_ITEMS:
-                self._returns.popitem(last=False)
-            return count
+            for key in [key for key, item in self._items.items() if item.holder is holder]:
+                self._forget(key)
+
+    def judge(self, item: WorkItem, error: BaseException, direction: Literal["upload", "download"]) -> Abandon | Final:
+        """Decide what becomes of `item`, a transfer of which failed with `error`, and count the delivery."""
+        served = self.served()
+        with self._lock:
+            before = self._failures.get(_subject(item), _Failures())
+            decision = self._decide(error, direction, before)
+            failures = self._count(item, before, served, counts=decision is not Decision.WAIT)
+        match decision:
+            case Decision.FAIL:
+                return Final(error)
+            case Decision.GIVE_UP:
+                final = as_payload_error(error, f"gave up after {failures.counted} deliveries: {error}")
+                final.__cause__ = error
+                return Final(final)
+            case Decision.COUNT | Decision.WAIT:
+                return self._backoff.delay(failures.total)
+
+    def is_final(self, item: WorkItem, error: BaseException, direction: Literal["upload", "download"]) -> bool:
+        """Return whether a further error of the delivery of `item` that was judged last is final, too."""
+        with self._lock:
+            judged = self._failures.get(_subject(item), _Failures())
+            before = judged._replace(counted=max(judged.counted - 1, 0))
+            return self._decide(error, direction, before) in (Decision.FAIL, Decision.GIVE_UP)
+
+    def retry_later(self, item: WorkItem) -> Abandon:
+        """Return how long to wait before `item` is abandoned for a reason that says nothing about the store."""
+        with self._lock:
+            before = self._failures.get(_subject(item), _Failures())
+            failures = self._count(item, before, before.served, counts=False)
+        return self._backoff.delay(failures.total)
+
+    def _decide(self, error: BaseException, direction: Literal["upload", "download"], before: _Failures) -> Decision:
+        stats = self._stats()
+        return decide(
+            error,
+            proven=(stats.uploads if direction == "upload" else stats.downloads) > 0,
+            progressed=before.served != stats.uploads + stats.downloads,
+            deliveries=before.counted,
+            max_deliveries=self._max_deliveries,
+        )
+
+    def _count(self, item: WorkItem, before: _Failures, served: int | None, *, counts: bool) -> _Failures:
+        subject = _subject(item)
+        self._failures.pop(subject, None)
+        failures = self._failures[subject] = _Failures(before.counted + counts, before.total + 1, served)
+        if len(self._failures) > _MOST_ITEMS:
+            self._failures.popitem(last=False)
+        return failures
+
+    def _forget(self, key: Key) -> WorkItem | None:
+        item = self._items.pop(key, None)
+        if item is not None:
+            self._bytes -= item.held_bytes
+        return item
 
 
 def _subject(item: WorkItem) -> _Subject:

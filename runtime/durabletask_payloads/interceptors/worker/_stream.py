@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import time
 from collections import deque
+from contextlib import suppress
 from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
@@ -18,7 +17,7 @@ from durabletask_payloads.interceptors._verdict import Abandon
 from ._arrival import Arrival, deexternalize_arrival
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     import durabletask.internal.orchestrator_service_pb2 as pb
     from google.protobuf.message import Message
@@ -32,8 +31,27 @@ if TYPE_CHECKING:
 # How many work items of one stream may wait for a transfer or to be abandoned. Past that, reading stops.
 MOST_WAITING = 128
 
+# How many may wait to be abandoned. They hold ids, and what arrived if the server may be unable to take them back.
+_MOST_DUE = 4096
+
 # How long the end of a stream waits for its work items to be abandoned.
 FAREWELL_SECONDS = 1.0
+
+# How soon work items that wait because the store is unavailable are abandoned once it serves again.
+_POLL_SECONDS = 0.25
+
+# Answers to an abandonment after which the item is still ours. After any other the server does not know it any more.
+_TRY_AGAIN = frozenset(
+    {
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.UNKNOWN,
+    }
+)
 
 
 class StreamCalls(Protocol):
@@ -59,13 +77,27 @@ class _Arrived(Entry):
 
 
 class _Due(NamedTuple):
-    at: float
-    number: int
+    """A work item to abandon at a time, or at an earlier one if the store serves something meanwhile.
+
+    Attributes:
+        entry: what arrived, kept where the server may be unable to take the item back: then it is tried again.
+        served: what the store had served when this was scheduled.
+    """
+
     item: WorkItem
+    entry: _Arrived | None
+    at: float
+    least_at: float
+    served: int
+
+    def is_due(self, now: float, served: int) -> bool:
+        return now >= self.at or (served != self.served and now >= self.least_at)
 
 
 class WorkItemStream(ReadAheadStream[_Arrived]):
     """GetWorkItems: items without tokens pass at once, the others in the order in which they are deexternalized."""
+
+    can_abandon: bool | None
 
     def __init__(
         self,
@@ -76,16 +108,17 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
         calls: StreamCalls,
     ) -> None:
         super().__init__(call, externalizer.concurrency, timeout)
+        self.can_abandon = None
         self._externalizer = externalizer
         self._registry = registry
         self._calls = calls
         self._ready: deque[_Arrived] = deque()
         self._is_open = True  # until it winds up
-        # By identity: waiting to be deexternalized, in that, or to be abandoned; and those of them whose completion
-        # is being sent, which nobody else may abandon.
+        # By identity: all that the end of the stream has to abandon; those of them that wait to be deexternalized, or
+        # are in that; and those whose completion or abandonment is being sent, which nobody else may abandon.
         self._held: dict[int, WorkItem] = {}
-        self._completing: set[int] = set()
-        self._numbers = itertools.count()
+        self._resolving: set[int] = set()
+        self._finishing: set[int] = set()
         self._due: list[_Due] = []
         self._abandoner: Thread | None = None
 
@@ -93,7 +126,10 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
 
     def _look_at(self, message: Message) -> _Arrived:
         item = self._registry.arrived(cast("pb.WorkItem", message), self)  # what the method returns
-        return _Arrived(message, item is None or not self._externalizer.has_tokens(message), item)
+        try:
+            return _Arrived(message, item is None or not self._externalizer.has_tokens(message), item)
+        except BaseException:  # of the store's is_known_token: it is raised again where the item can be abandoned
+            return _Arrived(message, item is None, item)
 
     def _put(self, entry: _Arrived) -> None:
         item = entry.item
@@ -103,37 +139,63 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
                 self._ready.append(entry)
                 self._changed.notify_all()
                 return
-            self._changed.wait_for(lambda: self._is_stopping or len(self._held) < MOST_WAITING)
+            self._changed.wait_for(
+                lambda: self._is_stopping or (len(self._resolving) < MOST_WAITING and len(self._due) < _MOST_DUE)
+            )
             self._held[id(item)] = item
-        self._threads().submit(self._deexternalize, entry, item)
+            self._submit(entry, item)
+
+    def _submit(self, entry: _Arrived, item: WorkItem) -> None:
+        self._resolving.add(id(item))
+        with suppress(RuntimeError):  # the interpreter shuts down: the end of the stream abandons it
+            self._threads().submit(self._deexternalize, entry, item)
 
     def _deexternalize(self, entry: _Arrived, item: WorkItem) -> None:
         work = cast("pb.WorkItem", entry.message)  # as in _look_at
-        outcome = deexternalize_arrival(item, work, self._externalizer, self._registry, self._complete)
-        if isinstance(outcome, Abandon):
-            self._abandon_held(item, outcome.delay)
-            return
         with self._changed:
-            self._completing.discard(id(item))
-            is_held = self._held.pop(id(item), None) is not None
-            if is_held and outcome is Arrival.HAND_OVER:
-                self._ready.append(entry)
+            if id(item) not in self._held:  # the stream has ended and abandoned it
+                return
+        try:
+            outcome = deexternalize_arrival(item, work, self._externalizer, self._registry, self._complete)
+        except BaseException:  # a defect of ours must not hold the item for ever
+            log.exception("abandoning %s", item)
+            outcome = self._registry.retry_later(item)
+        with self._changed:
+            self._resolving.discard(id(item))
+            was_finishing = id(item) in self._finishing
+            self._finishing.discard(id(item))
             self._changed.notify_all()
+            if not isinstance(outcome, Abandon):
+                is_held = self._held.pop(id(item), None) is not None
+                if is_held and outcome is Arrival.HAND_OVER:
+                    self._ready.append(entry)
+                return
+            if self._is_open:
+                if not self._is_stopping:  # otherwise the end of the stream, which is near, abandons it
+                    self._schedule(item, entry, outcome)
+                return
+            if was_finishing:  # so the end of the stream did not abandon it
+                self._finishing.add(id(item))
+        if was_finishing:
+            self._abandon([item], FAREWELL_SECONDS)
+            with self._changed:
+                self._finishing.discard(id(item))
+                self._changed.notify_all()
 
     def _complete(self, item: WorkItem, completion: Message) -> grpc.StatusCode:
         """Send a completion of ours. From here on the end of the stream does not abandon `item`."""
         with self._changed:
             if id(item) not in self._held:  # the stream has ended and abandoned it
                 return grpc.StatusCode.CANCELLED
-            self._completing.add(id(item))
+            self._finishing.add(id(item))
         try:
-            for _ in self._calls.send(item, completion, OWN_TIMEOUT_SECONDS):
-                pass
-        except grpc.RpcError as error:
-            return error.code()
-        except ValueError:  # the channel is closed
-            return grpc.StatusCode.CANCELLED
-        return grpc.StatusCode.OK
+            return _outcome(self._calls.send(item, completion, OWN_TIMEOUT_SECONDS))
+        except Exception as error:
+            code = _code_of(item, error)
+        if code is grpc.StatusCode.CANCELLED:  # the channel is closed: nothing can be sent any more
+            with self._changed:
+                self._finishing.discard(id(item))
+        return code
 
     def _next_ready(self) -> Message | None:
         return self._ready.popleft().message if self._ready else None
@@ -143,29 +205,32 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
 
     # ---- abandon ----------------------------------------------------------------------------------------------
 
-    def abandon_later(self, item: WorkItem, delay: float) -> bool:
+    def abandon_later(self, item: WorkItem, abandon: Abandon) -> bool:
         with self._changed:
             if not self._is_open or self._is_stopping:
                 return False
-            self._schedule(item, delay)
+            self._schedule(item, None, abandon)
             return True
 
-    def _abandon_held(self, item: WorkItem, delay: float) -> None:
+    def wait(self, abandon: Abandon) -> bool:
+        now = time.monotonic()
+        at, least_at, served = now + abandon.delay, now + abandon.least_delay, self._registry.served()
         with self._changed:
-            was_completing = id(item) in self._completing
-            self._completing.discard(id(item))
-            if self._is_open:
-                if not self._is_stopping:  # otherwise the end of the stream, which is near, abandons it
-                    self._schedule(item, delay)
-                return
-        if was_completing:  # so the end of the stream did not abandon it
-            self._abandon([item], OWN_TIMEOUT_SECONDS)
+            while self._is_open and not self._is_stopping:
+                now = time.monotonic()
+                if now >= at or (now >= least_at and served != self._registry.served()):
+                    return True
+                self._changed.wait(min(_POLL_SECONDS, at - now))
+        return False
 
-    def _schedule(self, item: WorkItem, delay: float) -> None:
-        heapq.heappush(self._due, _Due(time.monotonic() + delay, next(self._numbers), item))
+    def _schedule(self, item: WorkItem, entry: _Arrived | None, abandon: Abandon) -> None:
+        now = time.monotonic()
+        entry = None if self.can_abandon else entry
+        self._due.append(_Due(item, entry, now + abandon.delay, now + abandon.least_delay, self._registry.served()))
         if self._abandoner is None:
             self._abandoner = Thread(target=self._abandon_when_due, name="durabletask-payloads-abandoner", daemon=True)
-            self._abandoner.start()
+            with suppress(RuntimeError):  # the interpreter shuts down: the server delivers it again
+                self._abandoner.start()
         self._changed.notify_all()
 
     def _abandon_when_due(self) -> None:
@@ -174,15 +239,29 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
                 if not self._is_open or self._is_stopping or not self._due:
                     self._abandoner = None
                     return
-                wait = self._due[0].at - time.monotonic()
-                if wait > 0:
-                    self._changed.wait(wait)
+                now, served = time.monotonic(), self._registry.served()
+                ready = [due for due in self._due if due.is_due(now, served)]
+                if not ready:
+                    self._changed.wait(min(_POLL_SECONDS, min(due.at for due in self._due) - now))
                     continue
-                item = heapq.heappop(self._due).item
-            self._abandon([item], OWN_TIMEOUT_SECONDS)
+                self._due = [due for due in self._due if not due.is_due(now, served)]
+                self._finishing.update(id(due.item) for due in ready)
+            codes = self._abandon([due.item for due in ready], OWN_TIMEOUT_SECONDS)
             with self._changed:
-                self._held.pop(id(item), None)
+                for due, code in zip(ready, codes, strict=True):
+                    self._abandoned(due, code)
                 self._changed.notify_all()
+
+    def _abandoned(self, due: _Due, code: grpc.StatusCode) -> None:
+        """Note the answer to an abandonment, and do what is left to do. Called with the lock held."""
+        item, entry = due.item, due.entry
+        self._finishing.discard(id(item))
+        if code is grpc.StatusCode.UNIMPLEMENTED and entry is not None and self._is_open:
+            self._submit(entry, item)
+        elif code in _TRY_AGAIN and self._is_open and not self._is_stopping:
+            self._schedule(item, entry, self._registry.retry_later(item))
+        else:
+            self._held.pop(id(item), None)
 
     def _wind_up(self, error: Exception | None) -> None:
         _log_if_exhausted(error)
@@ -191,29 +270,61 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
             if self._is_stopping:
                 items |= {id(entry.item): entry.item for entry in self._ready if entry.item is not None}
                 self._ready.clear()
-            for completing in self._completing:
+            for completing in self._finishing:
                 items.pop(completing, None)
             self._due.clear()
             self._held.clear()
             self._is_open = False
             self._changed.notify_all()
-        self._abandon(items.values(), FAREWELL_SECONDS)
+        farewell = time.monotonic() + FAREWELL_SECONDS
+        self._abandon(list(items.values()), FAREWELL_SECONDS)
+        with self._changed:  # the channel may be closed as soon as this returns
+            self._changed.wait_for(lambda: not self._finishing, max(farewell - time.monotonic(), 0.0))
+        self._registry.stream_ended(self)
 
-    def _abandon(self, items: Iterable[WorkItem], timeout: float) -> None:
-        """Abandon all of `items` at the same time."""
-        begun: list[tuple[WorkItem, CallIterator[Message]]] = []
+    def _abandon(self, items: Sequence[WorkItem], timeout: float) -> list[grpc.StatusCode]:
+        """Abandon all of `items` at the same time, if the server can. Return the codes of the answers; never raises."""
+        if self.can_abandon is False:
+            return [grpc.StatusCode.UNIMPLEMENTED] * len(items)
+        begun: list[CallIterator[Message] | None] = []
+        failed: dict[int, grpc.StatusCode] = {}  # by position: a call of gRPC's is an exception, too
         for item in items:
-            self._registry.abandoned(item)
             try:
-                begun.append((item, self._calls.abandon(item, timeout)))
-            except ValueError as error:  # the channel is closed: the server gives the item to another worker
-                log.info("%s was not abandoned: %s", item, error)
-        for item, call in begun:
+                begun.append(self._calls.abandon(item, timeout))
+            except Exception as error:
+                failed[len(begun)] = _code_of(item, error)
+                begun.append(None)
+        codes: list[grpc.StatusCode] = []
+        for item, call in zip(items, begun, strict=True):
             try:
-                for _ in call:
-                    pass
-            except grpc.RpcError as error:
-                log.warning("%s could not be abandoned: %s", item, error)
+                codes.append(failed[len(codes)] if call is None else _outcome(call))
+            except Exception as error:
+                codes.append(_code_of(item, error))
+            if codes[-1] is grpc.StatusCode.UNIMPLEMENTED:
+                if self.can_abandon is None:
+                    log.warning("the server cannot take work items back: they stay here and are tried again")
+                self.can_abandon = False
+            else:
+                self.can_abandon = self.can_abandon or codes[-1] is grpc.StatusCode.OK or None
+                self._registry.abandoned(item)
+        return codes
+
+
+def _outcome(call: CallIterator[Message]) -> grpc.StatusCode:
+    for _ in call:
+        pass
+    return grpc.StatusCode.OK
+
+
+def _code_of(item: WorkItem, error: Exception) -> grpc.StatusCode:
+    """Return the status code for what a call of ours for `item` raised, of gRPC or of an interceptor below."""
+    if isinstance(error, grpc.RpcError):
+        code = error.code()
+    else:  # ValueError: the channel is closed, and the server gives the item to another worker
+        code = grpc.StatusCode.CANCELLED if isinstance(error, ValueError) else grpc.StatusCode.UNKNOWN
+    if code is not grpc.StatusCode.UNIMPLEMENTED:
+        log.warning("a call for %s failed: %s", item, code if code is not grpc.StatusCode.UNKNOWN else error)
+    return code
 
 
 grpc.Call.register(WorkItemStream)  # for isinstance

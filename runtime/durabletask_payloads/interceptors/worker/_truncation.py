@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 LONGEST_TEXT = 32 * 1024
 
 
-def describe(failure: pb.TaskFailureDetails, error: Exception) -> None:
+def describe(failure: pb.TaskFailureDetails, error: BaseException) -> None:
     """Write `error` into `failure`."""
     module = "durabletask_payloads" if isinstance(error, PayloadError) else type(error).__module__
     failure.errorType = f"{module}.{type(error).__qualname__}"

@@ -46,7 +46,7 @@ class Activity(WorkItem):
     def __str__(self) -> str:
         return f"activity {self.task_id} of {self.instance_id}"
 
-    def failed_arrival(self, work: pb.WorkItem, error: Exception) -> pb.ActivityResponse:
+    def failed_arrival(self, work: pb.WorkItem, error: BaseException) -> pb.ActivityResponse:
         return self._failed(new(work, "ActivityResponse"), error)
 
     def failures_in(self, completion: Completion) -> Iterator[pb.TaskFailureDetails]:
@@ -54,10 +54,10 @@ class Activity(WorkItem):
         if response.HasField("failureDetails"):
             yield response.failureDetails
 
-    def substitute(self, completion: Completion, error: Exception, threshold: int) -> pb.ActivityResponse:
+    def substitute(self, completion: Completion, error: BaseException, threshold: int) -> pb.ActivityResponse:
         return self._failed(type(cast("pb.ActivityResponse", completion))(), error)
 
-    def _failed(self, response: pb.ActivityResponse, error: Exception) -> pb.ActivityResponse:
+    def _failed(self, response: pb.ActivityResponse, error: BaseException) -> pb.ActivityResponse:
         response.instanceId = self.instance_id
         response.taskId = self.task_id
         response.completionToken = self.token

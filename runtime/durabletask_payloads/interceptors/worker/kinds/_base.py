@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from durabletask_payloads.interceptors._protocol import AbandonRequestName
+    from durabletask_payloads.interceptors._verdict import Abandon
 
     Completion: TypeAlias = pb.ActivityResponse | pb.OrchestratorResponse | pb.EntityBatchResult
     # Kind, instance id (empty for an entity: its completion does not name it), task id and completion token.
@@ -23,8 +24,15 @@ if TYPE_CHECKING:
 class Holder(Protocol):
     """The stream that a work item arrived on."""
 
-    def abandon_later(self, item: WorkItem, delay: float) -> bool:
-        """Abandon `item` in `delay` seconds, or when the stream ends. Return False if it has ended."""
+    can_abandon: bool | None
+    """Whether the server can take a work item back; None until that was tried."""
+
+    def abandon_later(self, item: WorkItem, abandon: Abandon) -> bool:
+        """Abandon `item` after its delay, or when the stream ends. Return False if it has ended."""
+        ...
+
+    def wait(self, abandon: Abandon) -> bool:
+        """Wait as long as `abandon` says. Return False at once when the stream ends."""
         ...
 
 
@@ -33,7 +41,7 @@ class FailedOperation(NamedTuple):
 
     position: int
     info: pb.OperationInfo | None
-    error: Exception
+    error: BaseException
 
 
 class WorkItem(ABC):
@@ -46,6 +54,7 @@ class WorkItem(ABC):
         abandonment: the request message of `abandon`.
         has_parts: whether parts of it can fail while the rest is handed over and completed.
         fails_by_arrival: whether its arrival has to be known to complete it as failed.
+        held_bytes: how much it keeps of what arrived, in bytes.
         holder: the stream it arrived on; None if its arrival is not known any more.
         failed: the operations that were taken out of an entity batch.
     """
@@ -60,6 +69,7 @@ class WorkItem(ABC):
     has_parts: ClassVar[bool] = False
     fails_by_arrival: ClassVar[bool] = False
     failed: Sequence[FailedOperation] = ()
+    held_bytes: int = 0
 
     def __init__(self, instance_id: str, task_id: int, token: str, holder: Holder | None = None) -> None:
         self.instance_id = instance_id
@@ -84,12 +94,17 @@ class WorkItem(ABC):
 
     # ---- arrival ----------------------------------------------------------------------------------------------
 
-    def deexternalize(self, work: pb.WorkItem, deexternalize: Callable[[Message], None]) -> None:
-        """Deexternalize `work` in place, or raise the error of `deexternalize`."""
-        deexternalize(work)
+    def take_out(
+        self,
+        work: pb.WorkItem,
+        deexternalize: Callable[[Message], None],
+        is_final: Callable[[BaseException], bool],
+    ) -> bool:
+        """Take out the parts of `work` that fail for good. Return whether anything is left to hand over."""
+        return False
 
     @abstractmethod
-    def failed_arrival(self, work: pb.WorkItem, error: Exception) -> Completion:
+    def failed_arrival(self, work: pb.WorkItem, error: BaseException) -> Completion:
         """Make the completion that reports `work`, which cannot be deexternalized, as failed."""
 
     # ---- completion -------------------------------------------------------------------------------------------
@@ -102,12 +117,12 @@ class WorkItem(ABC):
     def failures_in(self, completion: Completion) -> Iterator[pb.TaskFailureDetails]:
         """Yield the failure details in `completion`, without inner ones."""
 
-    def fail_large_results(self, completion: Completion, error: Exception, maximum: int) -> bool:
+    def fail_large_results(self, completion: Completion, error: BaseException, maximum: int) -> bool:
         """Replace results over `maximum` bytes by failures, in place. Return whether there was one."""
         return False
 
     @abstractmethod
-    def substitute(self, completion: Completion, error: Exception, threshold: int) -> Completion:
+    def substitute(self, completion: Completion, error: BaseException, threshold: int) -> Completion:
         """Make the completion that reports this work item as failed, in place of `completion`.
 
         Args:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from durabletask_payloads._errors import PayloadTooLargeError
 from durabletask_payloads.interceptors._protocol import log, new
-from durabletask_payloads.interceptors._verdict import is_transient
 from durabletask_payloads.interceptors.worker._truncation import describe
 
 from ._base import FailedOperation, WorkItem
@@ -43,7 +42,7 @@ class Entity(WorkItem):
         state: the state of the entity as it arrived: mostly a token.
     """
 
-    __slots__ = ("failed", "state")
+    __slots__ = ("failed", "held_bytes", "state")
 
     kind = "entity"
     requests = ("entityRequest", "entityRequestV2")
@@ -60,6 +59,7 @@ class Entity(WorkItem):
     ) -> None:
         super().__init__(instance_id, task_id, token, holder)
         self.state = state
+        self.held_bytes = 0 if state is None else len(state)
         self.failed = ()
 
     @classmethod
@@ -81,37 +81,42 @@ class Entity(WorkItem):
 
     # ---- arrival ----------------------------------------------------------------------------------------------
 
-    def deexternalize(self, work: pb.WorkItem, deexternalize: Callable[[Message], None]) -> None:
-        """Deexternalize `work` as a whole, or operation by operation: one that fails for good is taken out.
+    def take_out(
+        self,
+        work: pb.WorkItem,
+        deexternalize: Callable[[Message], None],
+        is_final: Callable[[BaseException], bool],
+    ) -> bool:
+        """Deexternalize `work` part by part, in place, and take out the operations that fail for good.
+
+        Returns:
+            Whether anything is left: False if the state or all operations failed for good.
 
         Raises:
-            Exception: the error of `deexternalize`, if it is transient or concerns the state or all operations.
+            BaseException: the error of a part, if it is not final. Nothing was taken out.
         """
-        try:
-            deexternalize(work)
-            return
-        except Exception as reason:
-            if is_transient(reason):
-                raise
-            error = reason
         batch = _batch_in(work)
         state = type(batch)()
         state.entityState.CopyFrom(batch.entityState)
-        deexternalize(state)
+        try:
+            deexternalize(state)
+        except BaseException as error:
+            if not is_final(error):
+                raise
+            return False
         failed: list[FailedOperation] = []
         places: list[int] = []
         operations = _operations_in(work)
         for position, operation in enumerate(operations):
             try:
                 deexternalize(operation.message)
-            except Exception as reason:
-                if is_transient(reason):
+            except BaseException as error:
+                if not is_final(error):
                     raise
-                failed.append(FailedOperation(position, operation.info, reason))
+                failed.append(FailedOperation(position, operation.info, error))
                 places.append(operation.place)
-                log.error("failing operation %d of %s: %s", position, self, reason)
         if len(failed) == len(operations):
-            raise error
+            return False
         if batch.HasField("entityState"):
             batch.entityState.CopyFrom(state.entityState)
         for place in reversed(places):
@@ -119,9 +124,12 @@ class Entity(WorkItem):
                 del work.entityRequest.operations[place]
             else:
                 del work.entityRequestV2.operationRequests[place]
+        for operation_failed in failed:
+            log.error("failing operation %d of %s: %s", operation_failed.position, self, operation_failed.error)
         self.failed = failed
+        return True
 
-    def failed_arrival(self, work: pb.WorkItem, error: Exception) -> pb.EntityBatchResult:
+    def failed_arrival(self, work: pb.WorkItem, error: BaseException) -> pb.EntityBatchResult:
         operations = _operations_in(work)
         infos = [operation.info for operation in operations if operation.info is not None]
         return self._failed(new(work, "EntityBatchResult"), error, len(operations), infos)
@@ -150,7 +158,7 @@ class Entity(WorkItem):
         if batch.HasField("failureDetails"):
             yield batch.failureDetails
 
-    def fail_large_results(self, completion: Completion, error: Exception, maximum: int) -> bool:
+    def fail_large_results(self, completion: Completion, error: BaseException, maximum: int) -> bool:
         if not isinstance(error, PayloadTooLargeError):
             return False
         batch = cast("pb.EntityBatchResult", completion)
@@ -164,12 +172,12 @@ class Entity(WorkItem):
                 changed = True
         return changed
 
-    def substitute(self, completion: Completion, error: Exception, threshold: int) -> pb.EntityBatchResult:
+    def substitute(self, completion: Completion, error: BaseException, threshold: int) -> pb.EntityBatchResult:
         batch = cast("pb.EntityBatchResult", completion)
         return self._failed(type(batch)(), error, len(batch.results), batch.operationInfos)
 
     def _failed(
-        self, batch: pb.EntityBatchResult, error: Exception, operations: int, infos: Iterable[pb.OperationInfo]
+        self, batch: pb.EntityBatchResult, error: BaseException, operations: int, infos: Iterable[pb.OperationInfo]
     ) -> pb.EntityBatchResult:
         """Fill `batch`: all operations failed, and the state is as it arrived."""
         batch.completionToken = self.token
@@ -205,7 +213,7 @@ def _operations_in(work: pb.WorkItem) -> list[_Operation]:
     return found
 
 
-def _failure(batch: pb.EntityBatchResult, error: Exception) -> pb.OperationResult:
+def _failure(batch: pb.EntityBatchResult, error: BaseException) -> pb.OperationResult:
     """Make the result of an operation that failed with `error`, of the descriptor pool of `batch`."""
     result = type(batch)().results.add()
     result.failure.startTimeUtc.GetCurrentTime()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from operator import methodcaller
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from durabletask_payloads.interceptors._protocol import new
@@ -29,37 +30,41 @@ class Lock(NamedTuple):
     entity_id: str
 
 
+# In C: a history is asked once, when it arrives, and mostly has no locks.
+_requests_locks = methodcaller("HasField", "entityLockRequested")
+
+
 class Orchestration(WorkItem):
     """A turn of an orchestration. When it fails for good, the locks that it holds are released.
 
     Attributes:
-        history: what arrived. It is read only when the orchestration has to be failed, since that takes a walk.
+        locks: what the history that arrived holds locked.
+        next_id: the first action id that is free, where it holds something.
     """
 
-    __slots__ = ("history",)
+    __slots__ = ("locks", "next_id")
 
     kind = "orchestration"
     requests = ("orchestratorRequest",)
     complete = "CompleteOrchestratorTask"
     abandon = "AbandonTaskOrchestratorWorkItem"
     abandonment = "AbandonOrchestrationTaskRequest"
-    history: pb.OrchestratorRequest | None
+    fails_by_arrival = True  # without its locks known, a failed orchestration would hold them for ever
 
-    def __init__(
-        self,
-        instance_id: str,
-        task_id: int,
-        token: str,
-        holder: Holder | None = None,
-        history: pb.OrchestratorRequest | None = None,
-    ) -> None:
+    def __init__(self, instance_id: str, task_id: int, token: str, holder: Holder | None = None) -> None:
         super().__init__(instance_id, task_id, token, holder)
-        self.history = history
+        self.locks: tuple[Lock, ...] = ()
+        self.next_id = 0
 
     @classmethod
     def arrived(cls, work: pb.WorkItem, holder: Holder) -> Self:
         request = work.orchestratorRequest
-        return cls(request.instanceId, 0, work.completionToken, holder, request)
+        item = cls(request.instanceId, 0, work.completionToken, holder)
+        if any(map(_requests_locks, request.pastEvents)) or any(map(_requests_locks, request.newEvents)):
+            events = (*request.pastEvents, *request.newEvents)
+            item.locks = held_locks(events)
+            item.next_id = 1 + max(event.eventId for event in events)
+        return item
 
     @staticmethod
     def key_of(completion: Completion) -> Key:
@@ -73,7 +78,7 @@ class Orchestration(WorkItem):
     def __str__(self) -> str:
         return f"orchestration {self.instance_id}"
 
-    def failed_arrival(self, work: pb.WorkItem, error: Exception) -> pb.OrchestratorResponse:
+    def failed_arrival(self, work: pb.WorkItem, error: BaseException) -> pb.OrchestratorResponse:
         request = work.orchestratorRequest
         trace = request.orchestrationTraceContext if request.HasField("orchestrationTraceContext") else None
         return self._failed(new(work, "OrchestratorResponse"), error, trace, ())
@@ -83,7 +88,7 @@ class Orchestration(WorkItem):
             if action.HasField("completeOrchestration") and action.completeOrchestration.HasField("failureDetails"):
                 yield action.completeOrchestration.failureDetails
 
-    def substitute(self, completion: Completion, error: Exception, threshold: int) -> pb.OrchestratorResponse:
+    def substitute(self, completion: Completion, error: BaseException, threshold: int) -> pb.OrchestratorResponse:
         response = cast("pb.OrchestratorResponse", completion)
         trace = response.orchestrationTraceContext if response.HasField("orchestrationTraceContext") else None
         failed = self._failed(type(response)(), error, trace, response.actions)
@@ -94,7 +99,7 @@ class Orchestration(WorkItem):
     def _failed(
         self,
         response: pb.OrchestratorResponse,
-        error: Exception,
+        error: BaseException,
         trace_context: pb.OrchestrationTraceContext | None,
         actions: Iterable[pb.OrchestratorAction],
     ) -> pb.OrchestratorResponse:
@@ -103,9 +108,8 @@ class Orchestration(WorkItem):
         response.completionToken = self.token
         if trace_context is not None:
             response.orchestrationTraceContext.CopyFrom(trace_context)
-        events = () if self.history is None else (*self.history.pastEvents, *self.history.newEvents)
-        held = dict.fromkeys(held_locks(events))
-        next_id = 1 + max((event.eventId for event in events), default=-1)
+        held = dict.fromkeys(self.locks)
+        next_id = self.next_id
         completion_id = -1  # as in the SDK when its own code fails
         for action in actions:
             next_id = max(next_id, action.id + 1)
