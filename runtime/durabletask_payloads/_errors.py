@@ -1,4 +1,7 @@
-"""The errors of this package, one tree. Each is raised `from` its cause where it has one."""
+"""The errors of this package, one tree. Each is raised `from` its cause where it has one.
+
+None may have an attribute `code`: the SDK's interceptors take an exception that has one for a gRPC error, and call it.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,11 @@ class PayloadError(Exception):
     permanent: bool = True
 
 
-class PayloadTooLargeError(PayloadError):
-    """A payload is over `max_stored_payload_bytes`, or a message over what gRPC takes."""
+class PayloadTooLargeError(PayloadError, ValueError):
+    """A payload is over `max_stored_payload_bytes`, or a message over what gRPC accepts.
+
+    Also a ValueError with "exceeds the maximum" in its text, as the payload helpers of the `durabletask` SDK raise.
+    """
 
 
 class PayloadNotFoundError(PayloadError):
@@ -26,8 +32,11 @@ class PayloadAccessDeniedError(PayloadError):
     """The store refused the credential, or its rights do not suffice."""
 
 
-class PayloadTokenError(PayloadError):
-    """A token is well formed but points to a place that this store may not read."""
+class PayloadTokenError(PayloadError, ValueError):
+    """A text is not a token, or a token points to a place that this store may not read.
+
+    Also a ValueError, as in the payload store of the `durabletask` SDK.
+    """
 
 
 class PayloadIntegrityError(PayloadError):

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import UnionType
 
 _MAX_THRESHOLD = 1024 * 1024
 
@@ -20,6 +24,7 @@ class LargePayloadStorageOptions:
 
     Raises:
         ValueError: a setting is out of its range; the text names it, its value and the range.
+        TypeError: a setting is of another type; the text says what goes there.
     """
 
     threshold_bytes: int = 262_144
@@ -27,6 +32,8 @@ class LargePayloadStorageOptions:
     enable_compression: bool = True
 
     def __post_init__(self) -> None:
+        names = ("threshold_bytes", "max_stored_payload_bytes")
+        check_types(self, names, int, "a number of bytes, as an int")
         if not 0 <= self.threshold_bytes <= _MAX_THRESHOLD:
             raise ValueError(
                 f"threshold_bytes is {self.threshold_bytes}: it must be from 0 to {_MAX_THRESHOLD} (1 MiB), "
@@ -37,3 +44,14 @@ class LargePayloadStorageOptions:
                 f"max_stored_payload_bytes is {self.max_stored_payload_bytes}: it must be at least "
                 f"threshold_bytes, which is {self.threshold_bytes}"
             )
+
+
+def check_types(
+    options: object, names: tuple[str, ...], types: type | UnionType, wanted: str, *, secret: bool = False
+) -> None:
+    """Raise TypeError unless the attributes `names` of `options` are of `types`. Shows up to 40 characters."""
+    for name in names:
+        value: object = getattr(options, name)
+        if not isinstance(value, types):
+            shown = f"of type {type(value).__name__}" if secret else f"{value!r:.40}"
+            raise TypeError(f"{name} is {shown}: it must be {wanted}")

@@ -148,7 +148,7 @@ def check_maximum(path: str, size: int, maximum: int) -> None:
     """Raise PayloadTooLargeError if a payload of `size` bytes is over `maximum`."""
     if size > maximum:
         raise PayloadTooLargeError(
-            f"{path} has {size} bytes, more than max_stored_payload_bytes allows ({maximum}): "
+            f"{path} has {size} bytes, which exceeds the maximum of max_stored_payload_bytes ({maximum}): "
             "raise the setting on the client and on every worker, or send less"
         )
 

@@ -11,7 +11,6 @@ import inspect
 import itertools
 import random
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, cast
 
@@ -20,9 +19,9 @@ from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFo
 from azure.storage.blob import ContentSettings
 from azure.storage.blob.aio import BlobServiceClient
 
-from durabletask_payloads._errors import PayloadStoreUnavailableError
+from durabletask_payloads._errors import PayloadError, PayloadStoreUnavailableError
 
-from ._azure_errors import error_code, retry_after, translated
+from ._azure_errors import error_code, is_missing, retry_after, translated
 from ._azure_transport import TrackedConnections, Transport
 from ._background_loop import BackgroundLoop
 from ._codec import longest_body, too_large
@@ -116,8 +115,11 @@ class BlobClient:
         """Delete a blob, with its snapshots, if there is one."""
 
         async def delete() -> None:
-            with suppress(ResourceNotFoundError):
+            try:
                 await self._container(token).delete_blob(token.name, delete_snapshots="include")
+            except ResourceNotFoundError as error:
+                if not is_missing(error):
+                    raise
 
         self._perform(token, delete)
 
@@ -194,6 +196,8 @@ class BlobClient:
             try:
                 with TrackedConnections():
                     return await request()
+            except PayloadError:  # also a ValueError, where the payload is too large
+                raise
             # ValueError: a response without the headers of Blob Storage, from something else.
             except (AzureError, OSError, asyncio.TimeoutError, ValueError) as error:
                 failure = translated(error, token, self._account_of(token), attempt)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+import os
+import re
+from typing import TYPE_CHECKING, Final, cast
+from urllib.parse import urlsplit
 
+from aiohttp import ClientConnectorError
 from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
 from azure.storage.blob import StorageErrorCode
 
@@ -20,11 +24,24 @@ if TYPE_CHECKING:
 
     from ._tokens import PayloadToken
 
+# How much of a credential's text goes into an error, in characters.
+_LONGEST_REASON: Final = 300
+# What a credential may quote in its text: the values of parameters, and tokens.
+_SECRET: Final = re.compile(
+    r"(?i)\b(?:sig|signature|secret|client_secret|password|assertion|client_assertion|\w*token|\w*key)=[^\s&;]+"
+    r"|\beyJ[\w-]+\.[\w.-]+"
+)
+
 
 def error_code(error: Exception) -> str:
     """Return the error code of Blob Storage: "BlobNotFound", or ""."""
     code = getattr(error, "error_code", None)
     return str(code.value if isinstance(code, StorageErrorCode) else code or "")
+
+
+def is_missing(error: Exception) -> bool:
+    """Return True if Blob Storage says that a blob or its container does not exist, and not just any server 404."""
+    return error_code(error) in ("BlobNotFound", "ContainerNotFound")
 
 
 def retry_after(error: Exception) -> float:
@@ -46,9 +63,13 @@ def translated(error: Exception, token: PayloadToken, account_url: str, attempts
                 f"{token}: the container {token.container!r} does not exist in {account_url}: set create_container, or "
                 "create it, or use the same account on the client and on every worker"
             )
-        case 404:
+        case 404 if code == "BlobNotFound":
             return PayloadNotFoundError(
                 f"{token}: {account_url} has no such blob: it was deleted, or stored in another account"
+            )
+        case _ if isinstance(error, ClientAuthenticationError) and _is_of_credential(error, account_url):
+            return PayloadAccessDeniedError(
+                f"{token}: there is no valid credential for {account_url}: {_reasons(error)}"
             )
         case 401 | 403:
             return PayloadAccessDeniedError(
@@ -57,20 +78,54 @@ def translated(error: Exception, token: PayloadToken, account_url: str, attempts
             )
         case 412:
             return PayloadIntegrityError(f"{token}: the blob was changed while it was read ({answer})")
-        case int() if 300 <= status < 500 and status not in (408, 429) and code != "ContainerBeingDeleted":
+        case int() if 300 <= status < 500 and status not in (404, 408, 429) and code != "ContainerBeingDeleted":
             return PayloadError(f"{token}: {account_url} refused the request ({answer})")
-        case None if isinstance(error, ClientAuthenticationError):
-            return PayloadAccessDeniedError(
-                f"{token}: there is no valid credential for {account_url}: {type(error).__name__}"
-            )
         case _:
-            # With a status of success, the body broke off.
-            what = f"answered {answer}" if status is not None and status >= 300 else f"failed with {_cause(error)}"
-            return PayloadStoreUnavailableError(
-                f"{token}: {account_url} {what}, {attempts} times" if attempts > 1 else f"{token}: {account_url} {what}"
-            )
+            times = f", {attempts} times" if attempts > 1 else ""
+            return PayloadStoreUnavailableError(f"{token}: {account_url} {_trouble(error, status, answer, times)}")
 
 
-def _cause(error: Exception) -> str:
-    inner = error.inner_exception if isinstance(error, AzureError) else None
-    return type(inner or error).__name__
+def _trouble(error: Exception, status: int | None, answer: str, times: str) -> str:
+    if status == 404:
+        return (
+            f"answered {answer}{times}, but not as Blob Storage does where a blob or container is missing: check the "
+            "account URL, and what is between it and here"
+        )
+    if status is not None and status >= 300:  # with a status of success, the body broke off
+        return f"answered {answer}{times}"
+    cause = (error.inner_exception if isinstance(error, AzureError) else None) or error
+    if isinstance(cause, ClientConnectorError):
+        return (
+            f"cannot be reached at {cause.host}:{cause.port} ({_reason(cause.os_error)}){times}: check the account "
+            "URL, the network, and whether the emulator is running if it is one"
+        )
+    return f"failed with {type(cause).__name__}{times}"
+
+
+def _reason(error: OSError) -> str:
+    """Return why a connection failed: of a refused one, asyncio has only the address as the text."""
+    if error.errno is not None and error.errno > 0 and "connect call failed" in str(error).lower():
+        return os.strerror(error.errno)
+    return error.strerror or str(error) or type(error).__name__
+
+
+def _is_of_credential(error: ClientAuthenticationError, account_url: str) -> bool:
+    """Return True if a credential raised `error`: without an answer, or with one of another host than the account."""
+    if error.response is None:
+        return True
+    url = str(getattr(getattr(error.response, "request", None), "url", ""))
+    refused = (error.status_code or 0) < 500
+    return refused and urlsplit(url).hostname not in (None, urlsplit(account_url).hostname)
+
+
+def _reasons(error: ClientAuthenticationError) -> str:
+    """Return why a credential has no token, on one line. A chain of them has a line for each, which all get a share."""
+    text = _SECRET.sub("...", str(error.message))
+    reasons = [
+        re.sub(rf"{re.escape(name)} authentication unavailable[,.]? ?", "", reason) or "unavailable"
+        for name, reason in re.findall(r"^\t(\w+): (.*)$", text, re.MULTILINE)
+    ]
+    names = [name.removesuffix("Credential") for name in re.findall(r"^\t(\w+): ", text, re.MULTILINE)]
+    parts = [f"{name}: {reason}" for name, reason in zip(names, reasons, strict=True)] or [" ".join(text.split())]
+    share = _LONGEST_REASON // len(parts) - len("; ")
+    return "; ".join(part if len(part) <= share else f"{part[: share - 3].rstrip()}..." for part in parts)

@@ -67,7 +67,7 @@ def check_size(data: bytes, options: LargePayloadStorageOptions) -> None:
     """Raise PayloadTooLargeError when `data` is over `max_stored_payload_bytes`."""
     if len(data) > options.max_stored_payload_bytes:
         raise PayloadTooLargeError(
-            f"a payload has {len(data)} bytes, more than max_stored_payload_bytes allows "
+            f"a payload has {len(data)} bytes, which exceeds the maximum of max_stored_payload_bytes "
             f"({options.max_stored_payload_bytes}): raise the setting on the client and on every worker, or send less"
         )
 
@@ -118,7 +118,7 @@ def decode(body: bytes, *, token: str, limit: int, sha256: str | None) -> bytes:
 def too_large(token: str, limit: int) -> PayloadTooLargeError:
     """The error for a stored payload that is over `limit`."""
     return PayloadTooLargeError(
-        f"the payload stored under {token} is larger than max_stored_payload_bytes allows here ({limit}): "
+        f"the payload stored under {token} exceeds the maximum of max_stored_payload_bytes here ({limit}): "
         "use the same setting on the client and on every worker"
     )
 

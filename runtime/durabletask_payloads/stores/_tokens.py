@@ -121,8 +121,14 @@ def normal_account_url(url: str) -> str:
         ValueError: it is no account URL: not http or https, or with user information, query or fragment. The text
             does not quote it, since a signature may be in it.
     """
-    parts = urlsplit(url)
-    port = parts.port
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # its text may quote what stands before the host
+        raise ValueError(
+            "the account URL has no valid host and port: the port is a number from 1 to 65535, and an IPv6 address "
+            "is in brackets, as in http://[::1]:10000/devstoreaccount1"
+        ) from None
     host = parts.hostname or ""
     if ":" in host:
         host = f"[{host}]"

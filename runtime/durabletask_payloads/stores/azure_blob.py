@@ -39,10 +39,12 @@ class BlobPayloadStore(TokenStore):
         options: where and how.
 
     Raises:
-        ValueError: the connection string is malformed, or a trusted location needs another kind of credential.
+        ValueError: a trusted location needs another kind of credential.
+        TypeError: `options` are something else, as a connection string.
     """
 
     def __init__(self, options: BlobPayloadStoreOptions) -> None:
+        _check_options(options)
         self._options = options
         self._account_url = account_url_of(options)
         own = (self._account_url, options.container_name)
@@ -120,7 +122,8 @@ class BlobPayloadStore(TokenStore):
         folder = ""
         if instance_id:
             # "." and ".." cannot stay as they are, not even in a percent-encoded path.
-            quoted = quote(instance_id, safe="").replace(".", "%2E")
+            # And a lone surrogate, which has no UTF-8 form, is kept as what its three bytes would be.
+            quoted = quote(instance_id, safe="", errors="surrogatepass").replace(".", "%2E")
             if len(quoted) <= _LONGEST_INSTANCE_ID:
                 metadata["instance_id"] = quoted
             if options.layout == "python-sdk" and len(quoted) <= _LONGEST_FOLDER:
@@ -143,4 +146,14 @@ class BlobPayloadStore(TokenStore):
             token=str(blob.token),
             limit=self._options.max_stored_payload_bytes,
             sha256=blob.metadata.get("sha256"),
+        )
+
+
+def _check_options(options: object) -> None:
+    if not isinstance(options, BlobPayloadStoreOptions):
+        kind = type(options)
+        name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+        raise TypeError(
+            f"BlobPayloadStore takes the BlobPayloadStoreOptions of this package, not {name}: "
+            "BlobPayloadStore(BlobPayloadStoreOptions(connection_string=...))"
         )
