@@ -16,9 +16,13 @@ import traceback
 from datetime import datetime, timedelta, timezone
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import pytest
-from azure.core.credentials import AzureSasCredential
+from azure.core.credentials import AccessToken, AzureSasCredential
+from azure.core.exceptions import ClientAuthenticationError
+from azure.core.pipeline.transport import HttpRequest, HttpResponse
+from azure.identity import DefaultAzureCredential
 from azure.storage.blob import (
     AccountSasPermissions,
     BlobServiceClient,
@@ -248,6 +252,57 @@ def test_token_credentials(tmp_path: Path, kind: str) -> None:
 
 
 @both_forms
+def test_reasons_why_there_is_no_credential(form: Form, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in [name for name in os.environ if name.startswith("AZURE_")]:
+        monkeypatch.delenv(name)
+    with DefaultAzureCredential(
+        exclude_managed_identity_credential=True, exclude_workload_identity_credential=True
+    ) as credential:
+        options = BlobPayloadStoreOptions(account_url="https://127.0.0.1:1", credential=credential)
+        with BlobPayloadStore(options) as store, pytest.raises(PayloadAccessDeniedError) as caught:
+            form.upload(store, b"1")
+    _, _, reasons = str(caught.value).partition("there is no valid credential for https://127.0.0.1:1: ")
+    assert "Environment: Environment variables" in reasons
+    assert "AzureCli: Azure CLI not found on path" in reasons
+    assert len(reasons) <= 300
+    assert "\n" not in reasons
+
+
+@both_forms
+def test_a_reason_shows_no_secret(form: Form) -> None:
+    hush = "hush" * 10
+
+    class Answer(HttpResponse):
+        def __init__(self, status: int) -> None:
+            super().__init__(HttpRequest("POST", f"https://login.example/tenant/oauth2/v2.0/token?sig={hush}"), None)
+            self.status_code = status
+            self.headers = {}
+
+        def body(self) -> bytes:
+            return b""
+
+    class Refused:
+        def __init__(self, answer: Answer | None) -> None:
+            self.answer = answer
+
+        def get_token(self, *_scopes: str, **_options: object) -> AccessToken:
+            raise ClientAuthenticationError(
+                f"AADSTS7000215: refused\nclient_secret={hush}&access_token={hush} eyJhbGci.{hush}.{hush} {'x ' * 500}",
+                response=self.answer,
+            )
+
+    for answer in (None, Answer(400), Answer(401)):
+        options = BlobPayloadStoreOptions(account_url="https://127.0.0.1:1", credential=Refused(answer))
+        with BlobPayloadStore(options) as store, pytest.raises(PayloadAccessDeniedError) as caught:
+            form.upload(store, b"1")
+        _, _, reasons = str(caught.value).partition("there is no valid credential for https://127.0.0.1:1: ")
+        assert reasons.startswith("AADSTS7000215: refused ")
+        assert "hush" not in reasons
+        assert len(reasons) <= 300
+
+
+@both_forms
 def test_nothing_secret_is_logged_or_raised(
     azurite: Azurite, container: str, service: BlobServiceClient, form: Form, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -413,7 +468,9 @@ def test_bodies_that_are_not_what_they_say(
 
 @both_forms
 @pytest.mark.parametrize("layout", ["standard", "python-sdk"])
-@pytest.mark.parametrize("instance_id", ["../other/x", "..", ".", "/", "a/../../b", "..\\x", "?restype=container", "#"])
+@pytest.mark.parametrize(
+    "instance_id", ["../other/x", "..", ".", "/", "a/../../b", "..\\x", "?restype=container", "#", "\ud800x\udfff"]
+)
 def test_instance_ids_stay_in_their_place(
     azurite: Azurite, container: str, service: BlobServiceClient, form: Form, layout: str, instance_id: str
 ) -> None:
@@ -431,6 +488,7 @@ def test_instance_ids_stay_in_their_place(
     assert len(name) == 32
     assert folder.strip("%0123456789ABCDEFabcdefghijklmnopqrstuvwxyz") == ""
     assert (folder == "") == (layout == "standard")
+    assert unquote(blobs[0].name, errors="surrogatepass") in (name, f"{instance_id}/{name}")
 
 
 # ---- least privilege ----------------------------------------------------------------------------------------------

@@ -105,7 +105,9 @@ def test_the_limit_is_in_bytes_before_compression() -> None:
     body = gzip.compress(TEXT)
     assert read(body, limit=len(TEXT)) == TEXT
     for stored in (body, TEXT):
-        with pytest.raises(PayloadTooLargeError, match=rf"larger than max_stored_payload_bytes .*\({len(TEXT) - 1}\)"):
+        with pytest.raises(
+            PayloadTooLargeError, match=rf"exceeds the maximum of max_stored_payload_bytes .*\({len(TEXT) - 1}\)"
+        ):
             read(stored, limit=len(TEXT) - 1)
     whole_steps = bytes(3 * 1024 * 1024)
     assert read(gzip.compress(whole_steps), limit=len(whole_steps)) == whole_steps
@@ -121,7 +123,9 @@ def test_checksum() -> None:
 def test_size_of_what_is_uploaded() -> None:
     options = LargePayloadStorageOptions(threshold_bytes=10, max_stored_payload_bytes=20)
     check_size(bytes(20), options)
-    with pytest.raises(PayloadTooLargeError, match=r"21 bytes, more than max_stored_payload_bytes allows \(20\)"):
+    with pytest.raises(
+        PayloadTooLargeError, match=r"21 bytes, which exceeds the maximum of max_stored_payload_bytes \(20\)"
+    ):
         check_size(bytes(21), options)
 
 

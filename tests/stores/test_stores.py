@@ -97,7 +97,9 @@ def test_size_limit(make_store: MakeStore, form: Form) -> None:
     store = make_store(LargePayloadStorageOptions(threshold_bytes=100, max_stored_payload_bytes=1000))
     token = form.upload(store, b"x" * 1000)
     assert form.download(store, token) == b"x" * 1000
-    with pytest.raises(PayloadTooLargeError, match=r"1001 bytes, more than max_stored_payload_bytes allows \(1000\)"):
+    with pytest.raises(
+        PayloadTooLargeError, match=r"1001 bytes, which exceeds the maximum of max_stored_payload_bytes \(1000\)"
+    ):
         form.upload(store, b"x" * 1001)
 
 
@@ -112,7 +114,7 @@ def test_size_limit_of_the_reader(make_store: MakeStore, form: Form, compression
         reader: PayloadStore = writer
     else:
         reader = make_store(LargePayloadStorageOptions(threshold_bytes=100, max_stored_payload_bytes=1000))
-    with pytest.raises(PayloadTooLargeError, match=rf"stored under {token} is larger than .* \(1000\)"):
+    with pytest.raises(PayloadTooLargeError, match=rf"stored under {token} exceeds the maximum .* \(1000\)"):
         form.download(reader, token)
 
 

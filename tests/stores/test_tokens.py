@@ -166,6 +166,9 @@ def test_account_url(url: str, normal: str) -> None:
         "https://account.blob.core.windows.net#hush",
         "https://me:hush@account.blob.core.windows.net",
         "https://account.blob.core.windows.net/a/hush",
+        "https://account.blob.core.windows.net:hush",
+        "https://account.blob.core.windows.net:70000",
+        "http://[::1/hush",
     ],
 )
 def test_no_account_url(url: str) -> None:

@@ -148,10 +148,10 @@ def checked_account_url(url: str, setting: str) -> str:
     if "@" in rest:
         raise ValueError(f'{setting} must have no user information before an "@": pass a key as credential=...')
     try:
-        host = urlsplit(url).hostname or ""
         normal = normal_account_url(url)
     except ValueError as error:
         raise ValueError(f"{setting}: {error}") from None
+    host = urlsplit(normal).hostname or ""
     if _OTHER_HOST.search(host):
         host = _OTHER_HOST.sub(r".blob.\2.", host)
         raise ValueError(f"{setting} is of another service than Blob Storage: use https://{host}")

@@ -124,6 +124,8 @@ def normal_account_url(url: str) -> str:
     try:
         parts = urlsplit(url)
         port = parts.port
+        if port == 0:
+            raise ValueError
     except ValueError:  # its text may quote what stands before the host
         raise ValueError(
             "the account URL has no valid host and port: the port is a number from 1 to 65535, and an IPv6 address "

@@ -51,7 +51,7 @@ def test_an_entity_whose_operation_returns_11_mb(hub: Hub) -> None:
     hub.start()
     hub.put_state("before")
     (text,) = hub.run(operates, [["grow", 11_000_000]]).output
-    assert "has 11000002 bytes, more than max_stored_payload_bytes allows (10485760)" in text
+    assert "has 11000002 bytes, which exceeds the maximum of max_stored_payload_bytes (10485760)" in text
     assert hub.backend.state_of(LEDGER_ID) == '"before"'
     assert hub.backend.holder_of(LEDGER_ID) is None
     assert hub.run(operates, [["get", None]]).output == [6]
