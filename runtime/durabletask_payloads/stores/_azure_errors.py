@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ._tokens import PayloadToken
 
 # How much of a credential's text goes into an error, in characters.
-_LONGEST_REASON: Final = 300
+_LONGEST_REASON: Final = 340
 # What a credential may quote in its text: the values of parameters, and tokens.
 _SECRET: Final = re.compile(
     r"(?i)\b(?:sig|signature|secret|client_secret|password|assertion|client_assertion|\w*token|\w*key)=[^\s&;]+"
@@ -120,7 +120,7 @@ def _is_of_credential(error: ClientAuthenticationError, account_url: str) -> boo
 
 def _reasons(error: ClientAuthenticationError) -> str:
     """Return why a credential has no token, on one line. A chain of them has a line for each, which all get a share."""
-    text = _SECRET.sub("...", str(error.message))
+    text = _SECRET.sub("...", str(error.message).partition("\nErrorCode:")[0])  # which the storage client appends
     reasons = [
         re.sub(rf"{re.escape(name)} authentication unavailable[,.]? ?", "", reason) or "unavailable"
         for name, reason in re.findall(r"^\t(\w+): (.*)$", text, re.MULTILINE)
