@@ -289,7 +289,8 @@ def test_a_reason_shows_no_secret(form: Form) -> None:
 
         def get_token(self, *_scopes: str, **_options: object) -> AccessToken:
             raise ClientAuthenticationError(
-                f"AADSTS7000215: refused\nclient_secret={hush}&access_token={hush} eyJhbGci.{hush}.{hush} {'x ' * self.words}",
+                f"AADSTS7000215: refused\nclient_secret={hush}&access_token={hush} eyJhbGci.{hush}.{hush} "
+                + "x " * self.words,
                 response=self.answer,
             )
 
