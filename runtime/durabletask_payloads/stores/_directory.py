@@ -1,15 +1,17 @@
-"""A store that needs no service: payloads as files below a folder, which all processes of one machine can share.
+"""A payload store in a folder, shared by all processes that mount it.
 
-A file is `<root>/<container>/<first two hex digits>/<32 hex digits>`. Its first line is JSON that says what is
-stored, and the body follows.
+The layout is `<root>/<container>/<first two hex digits>/<32 hex digits>`. A payload file starts with one line of JSON,
+its header, followed by the body. The marker file in `<root>/<container>` tells the folder from an empty mount point.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import tempfile
-from contextlib import suppress
+import re
+import stat
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -33,29 +35,71 @@ from ._tokens import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from typing import BinaryIO
 
+    from typing_extensions import Self
+
+_MARKER: Final = ".payload-store"
+_MARKER_TEXT: Final = b"A payload store of durabletask-payloads. Without this file the store counts as unavailable.\n"
+
+# A flat JSON object of printable ASCII, as json.dumps writes it. A JSON parser would recurse into hostile nesting, and
+# convert integers of any length. Members behind the checksum are not read, so that later versions may add some.
+_HEADER: Final = re.compile(
+    rb'\{"sha256": "(?P<sha256>[0-9a-f]{64})"'
+    rb'(?:, "[a-z0-9_]+": (?:null|true|false|[0-9]{1,19}|"(?:[ !#-\[\]-~]|\\[ -~])*"))*\}\n'
+)
 _LONGEST_HEADER: Final = 64 * 1024
+# In characters as JSON escapes them. A longer instance id is left out: the header has to stay readable.
+_LONGEST_INSTANCE_ID: Final = 4096
 
+# O_BINARY exists on Windows only, the others everywhere else. O_NONBLOCK: opening a FIFO returns at once.
+_BINARY: Final[int] = getattr(os, "O_BINARY", 0)
+_NO_FOLLOW: Final[int] = getattr(os, "O_NOFOLLOW", 0)
+_READ: Final[int] = os.O_RDONLY | _BINARY | _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+_CREATE: Final[int] = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY | _NO_FOLLOW
+# A folder to write in is opened for fsync. O_PATH, which only Linux has, needs no permission to list the folder.
+_FOLDER: Final[int] = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
+_FOLDER_TO_READ: Final[int] = getattr(os, "O_PATH", 0) | _FOLDER
+_HAS_FOLDER_DESCRIPTORS: Final[bool] = os.name != "nt"
 
-class _Header(NamedTuple):
-    sha256: str
-    header_bytes: int
+# What opening something other than a regular file fails with: a link, a folder in place of a file or the reverse, a
+# socket, a device without a driver.
+_NOT_A_FILE: Final = frozenset(
+    {errno.ELOOP, errno.EMLINK, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP}
+)
+
+# Roots, container folders and markers that existed at some time in the life of this process: none is created again.
+_seen: Final[set[Path]] = set()
 
 
 class DirectoryPayloadStore(TokenStore):
     """Keeps payloads as files below `root`, for processes that share a file system.
 
     A payload appears whole or not at all, and is on the disk when `upload` returns, so it outlives the process and
-    a loss of power. Any number of threads and processes may use one folder.
+    a loss of power. Any number of threads and processes may use one folder. Files and folders get the permissions
+    that the umask leaves.
+
+    The first upload creates the container folder with a marker file, `.payload-store`. From then on, a folder
+    without its marker is an outage (not mounted, moved away): all operations raise PayloadStoreUnavailableError, except
+    that a payload which is there is still read. A process does not create again what has existed in its
+    lifetime: restart it after the folder was deleted on purpose. A folder that an older version filled gets its marker
+    with the next upload.
+
+    A new process cannot tell an unmounted root from a new one. Where `root` or the container folder is a mount point,
+    pass `create_container=False` once the folder exists.
+
+    The root and the container folder may be symbolic links. Inside of the container folder nothing but regular files
+    and folders is used: a link, a FIFO or a device raises PayloadIntegrityError (Windows follows links).
 
     Args:
-        root: the folder; it is made on first need.
-        options: thresholds and compression; the defaults of LargePayloadStorageOptions where None.
+        root: the folder for containers. The first upload creates it if its parent exists.
+        options: thresholds and compression; the defaults of LargePayloadStorageOptions if None.
         container_name: the folder in `root`, and the container that its tokens name.
+        create_container: create root, container folder and marker file if they do not exist.
 
     Raises:
-        ValueError: `container_name` is no container name.
+        ValueError: `container_name` is not a valid container name.
     """
 
     def __init__(
@@ -64,11 +108,14 @@ class DirectoryPayloadStore(TokenStore):
         options: LargePayloadStorageOptions | None = None,
         *,
         container_name: str = DEFAULT_CONTAINER,
+        create_container: bool = True,
     ) -> None:
         check_container_name(container_name)
         self._options = options or LargePayloadStorageOptions()
         self._container = container_name
-        self._folder = Path(root).absolute() / container_name
+        self._root = Path(root).absolute()
+        self._path = self._root / container_name
+        self._create_container = create_container
 
     @property
     def options(self) -> LargePayloadStorageOptions:
@@ -76,104 +123,272 @@ class DirectoryPayloadStore(TokenStore):
 
     def upload(self, data: bytes, *, instance_id: str | None = None) -> str:
         check_size(data, self._options)
-        header = {"sha256": checksum(data), "raw_bytes": len(data), "instance_id": instance_id}
+        header = _header(data, instance_id)
         body = encode(data, "if smaller" if self._options.enable_compression else "never")
         name = new_name()
         token = str(PayloadToken(self._container, name))
-        try:
-            _write(self._path(name), json.dumps(header).encode() + b"\n", body)
-        except OSError as error:
-            raise _translated(error, token) from error
+        with self._translated(token), self._folder_to_write(token) as folder:
+            _write(folder, name, header, body)
         return token
 
     def download(self, token: str) -> bytes:
         limit = self._options.max_stored_payload_bytes
-        try:
-            with self._open(token) as file:
-                header = _read_header(file, token)
-                # One byte more than any payload within the limit has, so that a longer file is not read to its end.
-                body = file.read(longest_body(limit) + 1)
-        except OSError as error:
-            raise _translated(error, token) from error
-        if len(body) > longest_body(limit):
-            raise too_large(token, limit)
+        with self._translated(token), self._file(token) as file:
+            stored = _stored_bytes(file, header := _read_header(file, token))
+            if stored > longest_body(limit):
+                raise too_large(token, limit)
+            # One byte more, to notice a file that grows.
+            body = file.read(stored + 1)
+        if len(body) != stored:
+            raise PayloadIntegrityError(f"{token}: the payload file changed while it was read")
         return decode(body, token=token, limit=limit, sha256=header.sha256)
 
     def delete(self, token: str) -> None:
-        try:
-            self._path_of(token).unlink(missing_ok=True)
-        except OSError as error:
-            raise _translated(error, token) from error
+        name = self._name(token)
+        with self._translated(token), self._folder_to_read(token) as folder:
+            try:
+                with folder.subfolder(name[:2], _FOLDER_TO_READ) as shard:
+                    shard.unlink(name)
+                _seen.update((self._root, self._path))
+            except FileNotFoundError:
+                self._require_marker(folder, token)
+            except OSError as error:
+                raise _not_a_file(error, token) from error
 
     def stored_bytes(self, token: str) -> int:
-        try:
-            with self._open(token) as file:
-                return os.fstat(file.fileno()).st_size - _read_header(file, token).header_bytes
-        except OSError as error:
-            raise _translated(error, token) from error
+        with self._translated(token), self._file(token) as file:
+            return _stored_bytes(file, _read_header(file, token))
 
-    def _open(self, token: str) -> BinaryIO:
-        return self._path_of(token).open("rb")
+    # ---- payload files ------------------------------------------------------------------------------------------
 
-    def _path_of(self, token: str) -> Path:
+    @contextmanager
+    def _file(self, token: str) -> Generator[BinaryIO]:
+        """Open the payload file of `token` to read."""
+        name = self._name(token)
+        with self._folder_to_read(token) as folder:
+            try:
+                with folder.subfolder(name[:2], _FOLDER_TO_READ) as shard:
+                    descriptor = shard.open(name, _READ)
+            except FileNotFoundError:
+                # Checked after the miss, and in the same folder by its descriptor, so that no unmount is in between.
+                self._require_marker(folder, token)
+                raise PayloadNotFoundError(
+                    f"{token}: payload not found: it was deleted, or stored in another folder"
+                ) from None
+            except OSError as error:
+                raise _not_a_file(error, token) from error
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise PayloadIntegrityError(_NO_REGULAR_FILE.format(token))
+        with os.fdopen(descriptor, "rb") as file:
+            _seen.update((self._root, self._path))
+            yield file
+
+    def _name(self, token: str) -> str:
         name = name_in_container(token, self._container)
         if "/" in name:
-            raise PayloadNotFoundError(f"nothing is stored under {token}: this store makes no folders for instances")
-        return self._path(name)
+            raise PayloadNotFoundError(f"{token}: payload not found: this store makes no folders for instances")
+        return name
 
-    def _path(self, name: str) -> Path:
-        return self._folder / name[:2] / name
+    # ---- the container folder and its marker ----------------------------------------------------------------------
+
+    @contextmanager
+    def _folder_to_read(self, token: str) -> Generator[_Folder]:
+        try:
+            folder = _Folder.at(self._path, _FOLDER_TO_READ)
+        except FileNotFoundError as error:
+            if self._root.exists():
+                _seen.add(self._root)
+            raise self._unavailable(token, "does not exist, and only an upload creates it") from error
+        with folder:
+            yield folder
+
+    def _require_marker(self, folder: _Folder, token: str) -> None:
+        """Raise PayloadStoreUnavailableError unless the marker file exists."""
+        if not folder.has_marker():
+            raise self._unavailable(token, f"has no marker file ({_MARKER})")
+        _seen.update((self._root, self._path, self._path / _MARKER))
+
+    @contextmanager
+    def _folder_to_write(self, token: str) -> Generator[_Folder]:
+        """Open the container folder. Create it, and its marker, unless this process knows that they existed."""
+        # Looked up first: other threads may create them meanwhile.
+        seen = {path for path in (self._root, self._path, self._path / _MARKER) if path in _seen}
+        try:
+            folder = _Folder.at(self._path, _FOLDER)
+        except FileNotFoundError as error:
+            self._create(token, seen, error)
+            folder = _Folder.at(self._path, _FOLDER)
+        with folder:
+            if not folder.has_marker() and self._may_mark(folder, seen):
+                folder.write_marker()
+            self._require_marker(folder, token)
+            yield folder
+
+    def _may_mark(self, folder: _Folder, seen: set[Path]) -> bool:
+        if not self._create_container or self._path / _MARKER in seen:
+            return False
+        # If this process has read a payload from the folder, an empty one is something else: a bare mount point.
+        return self._path not in seen or folder.holds_payloads()
+
+    def _create(self, token: str, seen: set[Path], error: FileNotFoundError) -> None:
+        if self._path in seen:
+            raise self._unavailable(token, "existed and is missing now, so it is not created again") from error
+        if not self._create_container:
+            raise self._unavailable(token, "does not exist, and create_container is False") from error
+        if not self._root.exists():
+            if self._root in seen:
+                raise self._unavailable(token, "is missing with its root, which existed before") from error
+            if not self._root.parent.exists():
+                raise self._unavailable(
+                    token, "cannot be created: neither its root nor the root's parent folder exists"
+                ) from error
+        for path in (self._root, self._path):
+            with suppress(FileExistsError):
+                path.mkdir()
+                with _Folder.at(path.parent, _FOLDER) as parent:
+                    parent.sync()
+
+    def _unavailable(self, token: str, state: str) -> PayloadStoreUnavailableError:
+        return PayloadStoreUnavailableError(
+            f"{token}: the folder of container {self._container!r} {state}: mount it or move it back, or give this "
+            "process the root that the other processes use; if it was deleted on purpose, restart this process"
+        )
+
+    @contextmanager
+    def _translated(self, token: str) -> Generator[None]:
+        """Raise errors of this package for those of the file system. Their text has no path: a parent may see it."""
+        try:
+            yield
+        except PermissionError as error:
+            raise PayloadAccessDeniedError(
+                f"{token}: the file system refuses this process access to the folder of container "
+                f"{self._container!r}: check owner, permissions and umask"
+            ) from error
+        except OSError as error:
+            raise PayloadStoreUnavailableError(
+                f"{token}: the file system of container {self._container!r} failed: {error.strerror}"
+            ) from error
 
 
-def _write(path: Path, *parts: bytes) -> None:
-    """Make the file `path`, whole and durable: not under its name before all of it is on the disk."""
-    shard = path.parent
-    made = [folder for folder in (shard, *shard.parents) if not folder.exists()]
-    shard.mkdir(parents=True, exist_ok=True)
-    descriptor, draft = tempfile.mkstemp(prefix="draft-", dir=shard)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.writelines(parts)
+class _Folder(NamedTuple):
+    """An open folder. It stays the same one when it is moved, or something is mounted over it; not on Windows."""
+
+    path: str
+    descriptor: int | None
+
+    @classmethod
+    def at(cls, path: str | Path, flags: int, within: int | None = None) -> _Folder:
+        """Open the folder. Raises OSError."""
+        if _HAS_FOLDER_DESCRIPTORS:
+            return cls("", os.open(path, flags, dir_fd=within))
+        if not stat.S_ISDIR(os.stat(path).st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        return cls(str(path), None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+
+    def _of(self, name: str) -> str:
+        return name if self.descriptor is not None else os.path.join(self.path, name)
+
+    def subfolder(self, name: str, flags: int) -> _Folder:
+        return self.at(self._of(name), flags | _NO_FOLLOW, self.descriptor)
+
+    def open(self, name: str, flags: int) -> int:
+        return os.open(self._of(name), flags, 0o666, dir_fd=self.descriptor)
+
+    def make(self, name: str) -> bool:
+        """Create a folder in this one. Returns whether it is new."""
+        try:
+            os.mkdir(self._of(name), 0o777, dir_fd=self.descriptor)
+        except FileExistsError:
+            return False
+        return True
+
+    def rename(self, name: str, new: str) -> None:
+        os.replace(self._of(name), self._of(new), src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+
+    def unlink(self, name: str) -> None:
+        os.unlink(self._of(name), dir_fd=self.descriptor)
+
+    def sync(self) -> None:
+        if self.descriptor is not None:
+            os.fsync(self.descriptor)
+
+    def has_marker(self) -> bool:
+        try:
+            found = os.stat(self._of(_MARKER), dir_fd=self.descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return stat.S_ISREG(found.st_mode)
+
+    def write_marker(self) -> None:
+        with suppress(FileExistsError), os.fdopen(self.open(_MARKER, _CREATE), "wb") as file:
+            file.write(_MARKER_TEXT)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(draft, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(draft)
-        raise
-    for folder in (shard, *(folder.parent for folder in made)):
-        _sync_folder(folder)
+        self.sync()
+
+    def holds_payloads(self) -> bool:
+        names = os.listdir(self.path if self.descriptor is None else self.descriptor)
+        return any(re.fullmatch("[0-9a-f]{2}", name) for name in names)
 
 
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # a folder can not be opened there
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+class _Header(NamedTuple):
+    sha256: str
+    header_bytes: int
+
+
+def _header(data: bytes, instance_id: str | None) -> bytes:
+    """Return the first line of a payload file: ASCII, surrogates escaped."""
+    if instance_id is not None and len(json.dumps(instance_id)) > _LONGEST_INSTANCE_ID:
+        instance_id = None
+    described = {"sha256": checksum(data), "raw_bytes": len(data), "instance_id": instance_id}
+    return json.dumps(described).encode() + b"\n"
 
 
 def _read_header(file: BinaryIO, token: str) -> _Header:
     line = file.readline(_LONGEST_HEADER)
-    try:
-        match json.loads(line):
-            case {"sha256": str(sha256)}:
-                return _Header(sha256, len(line))
-            case _:
-                pass
-    except ValueError:
-        pass
-    raise PayloadIntegrityError(f"the file stored under {token} does not begin as a payload's: it was damaged")
+    match = _HEADER.fullmatch(line)
+    if match is None:
+        raise PayloadIntegrityError(f"{token}: the payload file is damaged: it does not start with a header")
+    return _Header(match["sha256"].decode(), len(line))
 
 
-def _translated(error: OSError, token: str) -> PayloadError:
-    """The error of this package for what the file system said. The text has no path: it may reach a parent instance."""
-    match error:
-        case FileNotFoundError():
-            return PayloadNotFoundError(f"nothing is stored under {token}: it was deleted, or stored in another folder")
-        case PermissionError():
-            return PayloadAccessDeniedError(f"the file system does not let this process use what is under {token}")
-        case _:
-            return PayloadStoreUnavailableError(f"the file system failed with {token}: {error.strerror}")
+def _stored_bytes(file: BinaryIO, header: _Header) -> int:
+    return os.fstat(file.fileno()).st_size - header.header_bytes
+
+
+def _write(folder: _Folder, name: str, *parts: bytes) -> None:
+    """Write a payload file. It gets its name once all of it is on the disk; a failure leaves no file behind."""
+    is_new = folder.make(name[:2])
+    with folder.subfolder(name[:2], _FOLDER) as shard:
+        draft = f"draft-{new_name()}"
+        try:
+            with os.fdopen(shard.open(draft, _CREATE), "wb") as file:
+                file.writelines(parts)
+                file.flush()
+                os.fsync(file.fileno())
+            shard.rename(draft, name)
+            shard.sync()
+            if is_new:
+                folder.sync()
+        except BaseException:
+            # Nobody has the token yet.
+            for leftover in (draft, name):
+                with suppress(OSError):
+                    shard.unlink(leftover)
+            raise
+
+
+_NO_REGULAR_FILE: Final = "{}: what is stored in place of the payload is no regular file: a folder, a link or a device"
+
+
+def _not_a_file(error: OSError, token: str) -> PayloadError | OSError:
+    """Return PayloadIntegrityError if `error` says that there is no regular file, otherwise `error`."""
+    return PayloadIntegrityError(_NO_REGULAR_FILE.format(token)) if error.errno in _NOT_A_FILE else error
