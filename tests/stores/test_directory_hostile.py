@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import socket
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +17,7 @@ from durabletask_payloads.stores._tokens import PayloadToken
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 SHA = b'{"sha256": "' + checksum(b"body").encode() + b'"'
 
@@ -192,16 +192,13 @@ def test_no_upload_follows_a_link_out_of_the_folder(tmp_path: Path, monkeypatch:
     assert not list((tmp_path / "moved").glob("draft-*"))
 
 
-@pytest.mark.parametrize("put", IN_PLACE)
+@pytest.mark.parametrize("put", [fifo, folder, dangling_link, link_to_itself, link_to_a_device, unix_socket])
 def test_in_place_of_the_marker(tmp_path: Path, put: Callable[[Path], None]) -> None:
     store = DirectoryPayloadStore(tmp_path)
     store.upload(b"1")
     marker = tmp_path / "durabletask-payloads" / ".payload-store"
     marker.unlink()
-    if put is link_to_a_payload:
-        marker.symlink_to(next(tmp_path.rglob("0*")) if list(tmp_path.rglob("0*")) else "nowhere")
-    else:
-        put(marker)
+    put(marker)
     with pytest.raises(PayloadStoreUnavailableError, match="no marker file"):
         store.upload(b"2")
 

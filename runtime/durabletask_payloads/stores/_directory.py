@@ -26,6 +26,7 @@ from durabletask_payloads._options import LargePayloadStorageOptions
 
 from ._base import TokenStore
 from ._codec import check_size, checksum, decode, encode, longest_body, too_large
+from ._folder import CREATE, FOLDER, FOLDER_TO_READ, MARKER, READ, Folder
 from ._tokens import (
     DEFAULT_CONTAINER,
     PayloadToken,
@@ -38,11 +39,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from typing import BinaryIO
 
-    from typing_extensions import Self
-
-_MARKER: Final = ".payload-store"
-_MARKER_TEXT: Final = b"A payload store of durabletask-payloads. Without this file the store counts as unavailable.\n"
-
 # A flat JSON object of printable ASCII, as json.dumps writes it. A JSON parser would recurse into hostile nesting, and
 # convert integers of any length. Members behind the checksum are not read, so that later versions may add some.
 _HEADER: Final = re.compile(
@@ -53,21 +49,14 @@ _LONGEST_HEADER: Final = 64 * 1024
 # In characters as JSON escapes them. A longer instance id is left out: the header has to stay readable.
 _LONGEST_INSTANCE_ID: Final = 4096
 
-# O_BINARY exists on Windows only, the others everywhere else. O_NONBLOCK: opening a FIFO returns at once.
-_BINARY: Final[int] = getattr(os, "O_BINARY", 0)
-_NO_FOLLOW: Final[int] = getattr(os, "O_NOFOLLOW", 0)
-_READ: Final[int] = os.O_RDONLY | _BINARY | _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
-_CREATE: Final[int] = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY | _NO_FOLLOW
-# A folder to write in is opened for fsync. O_PATH, which only Linux has, needs no permission to list the folder.
-_FOLDER: Final[int] = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
-_FOLDER_TO_READ: Final[int] = getattr(os, "O_PATH", 0) | _FOLDER
-_HAS_FOLDER_DESCRIPTORS: Final[bool] = os.name != "nt"
-
 # What opening something other than a regular file fails with: a link, a folder in place of a file or the reverse, a
 # socket, a device without a driver.
 _NOT_A_FILE: Final = frozenset(
     {errno.ELOOP, errno.EMLINK, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP}
 )
+
+_NO_REGULAR_FILE: Final = "{}: what is stored in place of the payload is no regular file: a folder, a link or a device"
+_RESTART: Final = "if it was deleted on purpose, restart this process"
 
 # Roots, container folders and markers that existed at some time in the life of this process: none is created again.
 _seen: Final[set[Path]] = set()
@@ -147,7 +136,7 @@ class DirectoryPayloadStore(TokenStore):
         name = self._name(token)
         with self._translated(token), self._folder_to_read(token) as folder:
             try:
-                with folder.subfolder(name[:2], _FOLDER_TO_READ) as shard:
+                with folder.subfolder(name[:2], FOLDER_TO_READ) as shard:
                     shard.unlink(name)
                 _seen.update((self._root, self._path))
             except FileNotFoundError:
@@ -166,23 +155,29 @@ class DirectoryPayloadStore(TokenStore):
         """Open the payload file of `token` to read."""
         name = self._name(token)
         with self._folder_to_read(token) as folder:
-            try:
-                with folder.subfolder(name[:2], _FOLDER_TO_READ) as shard:
-                    descriptor = shard.open(name, _READ)
-            except FileNotFoundError:
-                # Checked after the miss, and in the same folder by its descriptor, so that no unmount is in between.
-                self._require_marker(folder, token)
-                raise PayloadNotFoundError(
-                    f"{token}: payload not found: it was deleted, or stored in another folder"
-                ) from None
-            except OSError as error:
-                raise _not_a_file(error, token) from error
+            descriptor = self._found(folder, name, token)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise PayloadIntegrityError(_NO_REGULAR_FILE.format(token))
         with os.fdopen(descriptor, "rb") as file:
             _seen.update((self._root, self._path))
             yield file
+
+    def _found(self, folder: Folder, name: str, token: str) -> int:
+        """Open the payload file `name`, or raise PayloadNotFoundError if the marker shows that the folder is there.
+
+        The marker is checked after the miss, in the same folder by its descriptor. Windows has none of those: there,
+        the second attempt finds a payload whose folder came back between miss and check.
+        """
+        for _ in range(2):
+            try:
+                with folder.subfolder(name[:2], FOLDER_TO_READ) as shard:
+                    return shard.open(name, READ)
+            except FileNotFoundError:
+                self._require_marker(folder, token)
+            except OSError as error:
+                raise _not_a_file(error, token) from error
+        raise PayloadNotFoundError(f"{token}: payload not found: it was deleted, or stored in another folder")
 
     def _name(self, token: str) -> str:
         name = name_in_container(token, self._container)
@@ -193,9 +188,9 @@ class DirectoryPayloadStore(TokenStore):
     # ---- the container folder and its marker ----------------------------------------------------------------------
 
     @contextmanager
-    def _folder_to_read(self, token: str) -> Generator[_Folder]:
+    def _folder_to_read(self, token: str) -> Generator[Folder]:
         try:
-            folder = _Folder.at(self._path, _FOLDER_TO_READ)
+            folder = Folder.at(self._path, FOLDER_TO_READ)
         except FileNotFoundError as error:
             if self._root.exists():
                 _seen.add(self._root)
@@ -203,42 +198,46 @@ class DirectoryPayloadStore(TokenStore):
         with folder:
             yield folder
 
-    def _require_marker(self, folder: _Folder, token: str) -> None:
+    def _require_marker(self, folder: Folder, token: str) -> None:
         """Raise PayloadStoreUnavailableError unless the marker file exists."""
         if not folder.has_marker():
-            raise self._unavailable(token, f"has no marker file ({_MARKER})")
-        _seen.update((self._root, self._path, self._path / _MARKER))
+            raise self._unavailable(token, f"has no marker file {MARKER!r}, so that it may be a bare mount point")
+        _seen.update((self._root, self._path, self._path / MARKER))
 
     @contextmanager
-    def _folder_to_write(self, token: str) -> Generator[_Folder]:
+    def _folder_to_write(self, token: str) -> Generator[Folder]:
         """Open the container folder. Create it, and its marker, unless this process knows that they existed."""
         # Looked up first: other threads may create them meanwhile.
-        seen = {path for path in (self._root, self._path, self._path / _MARKER) if path in _seen}
+        seen = {path for path in (self._root, self._path, self._path / MARKER) if path in _seen}
         try:
-            folder = _Folder.at(self._path, _FOLDER)
+            folder = Folder.at(self._path, FOLDER)
         except FileNotFoundError as error:
             self._create(token, seen, error)
-            folder = _Folder.at(self._path, _FOLDER)
+            folder = Folder.at(self._path, FOLDER)
         with folder:
             if not folder.has_marker() and self._may_mark(folder, seen):
                 folder.write_marker()
             self._require_marker(folder, token)
             yield folder
 
-    def _may_mark(self, folder: _Folder, seen: set[Path]) -> bool:
-        if not self._create_container or self._path / _MARKER in seen:
+    def _may_mark(self, folder: Folder, seen: set[Path]) -> bool:
+        if not self._create_container or self._path / MARKER in seen:
             return False
         # If this process has read a payload from the folder, an empty one is something else: a bare mount point.
         return self._path not in seen or folder.holds_payloads()
 
     def _create(self, token: str, seen: set[Path], error: FileNotFoundError) -> None:
         if self._path in seen:
-            raise self._unavailable(token, "existed and is missing now, so it is not created again") from error
+            raise self._unavailable(
+                token, f"existed and is missing now, so it is not created again ({_RESTART})"
+            ) from error
         if not self._create_container:
             raise self._unavailable(token, "does not exist, and create_container is False") from error
         if not self._root.exists():
             if self._root in seen:
-                raise self._unavailable(token, "is missing with its root, which existed before") from error
+                raise self._unavailable(
+                    token, f"is missing with its root, which existed before ({_RESTART})"
+                ) from error
             if not self._root.parent.exists():
                 raise self._unavailable(
                     token, "cannot be created: neither its root nor the root's parent folder exists"
@@ -246,13 +245,13 @@ class DirectoryPayloadStore(TokenStore):
         for path in (self._root, self._path):
             with suppress(FileExistsError):
                 path.mkdir()
-                with _Folder.at(path.parent, _FOLDER) as parent:
+                with Folder.at(path.parent, FOLDER) as parent:
                     parent.sync()
 
     def _unavailable(self, token: str, state: str) -> PayloadStoreUnavailableError:
         return PayloadStoreUnavailableError(
             f"{token}: the folder of container {self._container!r} {state}: mount it or move it back, or give this "
-            "process the root that the other processes use; if it was deleted on purpose, restart this process"
+            "process the root that the other processes use"
         )
 
     @contextmanager
@@ -269,74 +268,6 @@ class DirectoryPayloadStore(TokenStore):
             raise PayloadStoreUnavailableError(
                 f"{token}: the file system of container {self._container!r} failed: {error.strerror}"
             ) from error
-
-
-class _Folder(NamedTuple):
-    """An open folder. It stays the same one when it is moved, or something is mounted over it; not on Windows."""
-
-    path: str
-    descriptor: int | None
-
-    @classmethod
-    def at(cls, path: str | Path, flags: int, within: int | None = None) -> _Folder:
-        """Open the folder. Raises OSError."""
-        if _HAS_FOLDER_DESCRIPTORS:
-            return cls("", os.open(path, flags, dir_fd=within))
-        if not stat.S_ISDIR(os.stat(path).st_mode):
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        return cls(str(path), None)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.descriptor is not None:
-            os.close(self.descriptor)
-
-    def _of(self, name: str) -> str:
-        return name if self.descriptor is not None else os.path.join(self.path, name)
-
-    def subfolder(self, name: str, flags: int) -> _Folder:
-        return self.at(self._of(name), flags | _NO_FOLLOW, self.descriptor)
-
-    def open(self, name: str, flags: int) -> int:
-        return os.open(self._of(name), flags, 0o666, dir_fd=self.descriptor)
-
-    def make(self, name: str) -> bool:
-        """Create a folder in this one. Returns whether it is new."""
-        try:
-            os.mkdir(self._of(name), 0o777, dir_fd=self.descriptor)
-        except FileExistsError:
-            return False
-        return True
-
-    def rename(self, name: str, new: str) -> None:
-        os.replace(self._of(name), self._of(new), src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
-
-    def unlink(self, name: str) -> None:
-        os.unlink(self._of(name), dir_fd=self.descriptor)
-
-    def sync(self) -> None:
-        if self.descriptor is not None:
-            os.fsync(self.descriptor)
-
-    def has_marker(self) -> bool:
-        try:
-            found = os.stat(self._of(_MARKER), dir_fd=self.descriptor, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        return stat.S_ISREG(found.st_mode)
-
-    def write_marker(self) -> None:
-        with suppress(FileExistsError), os.fdopen(self.open(_MARKER, _CREATE), "wb") as file:
-            file.write(_MARKER_TEXT)
-            file.flush()
-            os.fsync(file.fileno())
-        self.sync()
-
-    def holds_payloads(self) -> bool:
-        names = os.listdir(self.path if self.descriptor is None else self.descriptor)
-        return any(re.fullmatch("[0-9a-f]{2}", name) for name in names)
 
 
 class _Header(NamedTuple):
@@ -364,13 +295,13 @@ def _stored_bytes(file: BinaryIO, header: _Header) -> int:
     return os.fstat(file.fileno()).st_size - header.header_bytes
 
 
-def _write(folder: _Folder, name: str, *parts: bytes) -> None:
+def _write(folder: Folder, name: str, *parts: bytes) -> None:
     """Write a payload file. It gets its name once all of it is on the disk; a failure leaves no file behind."""
     is_new = folder.make(name[:2])
-    with folder.subfolder(name[:2], _FOLDER) as shard:
+    with folder.subfolder(name[:2], FOLDER) as shard:
         draft = f"draft-{new_name()}"
         try:
-            with os.fdopen(shard.open(draft, _CREATE), "wb") as file:
+            with os.fdopen(shard.open(draft, CREATE), "wb") as file:
                 file.writelines(parts)
                 file.flush()
                 os.fsync(file.fileno())
@@ -384,9 +315,6 @@ def _write(folder: _Folder, name: str, *parts: bytes) -> None:
                 with suppress(OSError):
                     shard.unlink(leftover)
             raise
-
-
-_NO_REGULAR_FILE: Final = "{}: what is stored in place of the payload is no regular file: a folder, a link or a device"
 
 
 def _not_a_file(error: OSError, token: str) -> PayloadError | OSError:

@@ -1,0 +1,94 @@
+"""An open folder of the file system, its files reached by its descriptor, and the marker file of a payload store."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+MARKER: Final = ".payload-store"
+_MARKER_TEXT: Final = b"A payload store of durabletask-payloads. Without this file the store counts as unavailable.\n"
+
+# O_BINARY exists on Windows only, the others everywhere else. O_NONBLOCK: opening a FIFO returns at once.
+_BINARY: Final[int] = getattr(os, "O_BINARY", 0)
+_NO_FOLLOW: Final[int] = getattr(os, "O_NOFOLLOW", 0)
+READ: Final[int] = os.O_RDONLY | _BINARY | _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+CREATE: Final[int] = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY | _NO_FOLLOW
+# A folder to write in is opened for fsync. O_PATH, which only Linux has, needs no permission to list the folder.
+FOLDER: Final[int] = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
+FOLDER_TO_READ: Final[int] = getattr(os, "O_PATH", 0) | FOLDER
+_HAS_FOLDER_DESCRIPTORS: Final[bool] = os.name != "nt"
+
+
+class Folder(NamedTuple):
+    """An open folder. It stays the same one when it is moved, or something is mounted over it; not on Windows."""
+
+    path: str
+    descriptor: int | None
+
+    @classmethod
+    def at(cls, path: str | os.PathLike[str], flags: int, within: int | None = None) -> Self:
+        """Open the folder. Raises OSError."""
+        if _HAS_FOLDER_DESCRIPTORS:
+            return cls("", os.open(path, flags, dir_fd=within))
+        if not stat.S_ISDIR(os.stat(path).st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        return cls(os.fspath(path), None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+
+    def _of(self, name: str) -> str:
+        return name if self.descriptor is not None else os.path.join(self.path, name)
+
+    def subfolder(self, name: str, flags: int) -> Self:
+        return self.at(self._of(name), flags | _NO_FOLLOW, self.descriptor)
+
+    def open(self, name: str, flags: int) -> int:
+        return os.open(self._of(name), flags, 0o666, dir_fd=self.descriptor)
+
+    def make(self, name: str) -> bool:
+        """Create a folder in this one. Returns whether it is new."""
+        try:
+            os.mkdir(self._of(name), 0o777, dir_fd=self.descriptor)
+        except FileExistsError:
+            return False
+        return True
+
+    def rename(self, name: str, new: str) -> None:
+        os.replace(self._of(name), self._of(new), src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+
+    def unlink(self, name: str) -> None:
+        os.unlink(self._of(name), dir_fd=self.descriptor)
+
+    def sync(self) -> None:
+        if self.descriptor is not None:
+            os.fsync(self.descriptor)
+
+    def has_marker(self) -> bool:
+        try:
+            found = os.stat(self._of(MARKER), dir_fd=self.descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return stat.S_ISREG(found.st_mode)
+
+    def write_marker(self) -> None:
+        with suppress(FileExistsError), os.fdopen(self.open(MARKER, CREATE), "wb") as file:
+            file.write(_MARKER_TEXT)
+            file.flush()
+            os.fsync(file.fileno())
+        self.sync()
+
+    def holds_payloads(self) -> bool:
+        names = os.listdir(self.path if self.descriptor is None else self.descriptor)
+        return any(re.fullmatch("[0-9a-f]{2}", name) for name in names)
