@@ -1,7 +1,6 @@
-"""The body of a stored payload: gzip where that makes it smaller, read back by what its bytes say.
+"""Encodes and decodes stored payload bodies: gzip where it saves space, recognized by its first bytes.
 
-Nothing here does I/O. Compressing and inflating release the GIL, so both belong into a thread where an event loop
-is running.
+Nothing here does I/O. Compressing and inflating release the GIL: run both in a thread if there is an event loop.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from durabletask_payloads._errors import PayloadIntegrityError, PayloadTooLargeE
 if TYPE_CHECKING:
     from durabletask_payloads._options import LargePayloadStorageOptions
 
-# UTF-8 text can not begin so: 0x1f is a character of its own, and 0x8b only ever continues one.
+# UTF-8 text cannot start with these bytes: 0x1f is a character of its own, and 0x8b only ever continues one.
 GZIP_MAGIC: Final = b"\x1f\x8b"
 
 _GZIP: Final = 31  # zlib's wbits for a gzip header and trailer
@@ -73,9 +72,9 @@ def check_size(data: bytes, options: LargePayloadStorageOptions) -> None:
 
 
 def encode(data: bytes, compression: Literal["never", "if smaller", "always"]) -> bytes:
-    """The body to store for `data`: one gzip member without a time stamp, or `data` itself.
+    """Return the body to store for `data`: one gzip member without a time stamp, or `data` itself.
 
-    Bytes that look like gzip are no text, but if they come they are wrapped all the same: `decode` unwraps once.
+    Data that starts like gzip is not text, but is compressed in any case, since `decode` expands it once.
     """
     if compression == "never" and not data.startswith(GZIP_MAGIC):
         return data
@@ -86,20 +85,21 @@ def encode(data: bytes, compression: Literal["never", "if smaller", "always"]) -
 
 
 def longest_body(limit: int) -> int:
-    """No body of a payload of up to `limit` bytes is longer, in bytes: gzip adds little to what it can not shrink."""
+    """Return the size in bytes of the longest body that a payload of `limit` bytes can have.
+
+    Gzip adds little to data that it cannot shrink.
+    """
     return limit + limit // 512 + 1024
 
 
 def decode(body: bytes, *, token: str, limit: int, sha256: str | None) -> bytes:
-    """The payload in a stored `body`, gzip or plain.
-
-    Never makes more than `limit` + 1 bytes of it.
+    """Return the payload in a stored `body`, gzip or plain. Never expands it to more than `limit` + 1 bytes.
 
     Args:
-        body: what is stored.
-        token: where it is stored, for the error text.
+        body: the stored bytes.
+        token: the token of the payload, for the error text.
         limit: `max_stored_payload_bytes`.
-        sha256: the payload's checksum as hex digits, where one was stored.
+        sha256: the payload's checksum as hex digits, if one was stored.
 
     Raises:
         PayloadTooLargeError: the payload has more than `limit` bytes.
@@ -110,13 +110,13 @@ def decode(body: bytes, *, token: str, limit: int, sha256: str | None) -> bytes:
         raise too_large(token, limit)
     if sha256 is not None and checksum(data) != sha256:
         raise PayloadIntegrityError(
-            f"what is stored under {token} differs from its SHA-256: it was changed after it was stored"
+            f"the payload stored under {token} differs from its SHA-256: it was changed after it was stored"
         )
     return data
 
 
 def too_large(token: str, limit: int) -> PayloadTooLargeError:
-    """The error for a stored payload that is over `limit`."""
+    """Return the error for a stored payload that is over `limit`."""
     return PayloadTooLargeError(
         f"the payload stored under {token} exceeds the maximum of max_stored_payload_bytes here ({limit}): "
         "use the same setting on the client and on every worker"
@@ -124,7 +124,7 @@ def too_large(token: str, limit: int) -> PayloadTooLargeError:
 
 
 def checksum(data: bytes) -> str:
-    """The SHA-256 of `data`, as hex digits."""
+    """Return the SHA-256 of `data` as hex digits."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -134,7 +134,7 @@ def _inflate(body: bytes, token: str, limit: int) -> bytes:
     room = limit + 1
     offset = 0
     rest = b""
-    # In steps, on both sides: one call for all would reserve memory ahead, and copy what is left of the body each time.
+    # Input and output in steps: a single call would reserve memory ahead, and copy the rest of the body each time.
     while room and not inflater.eof:
         if not rest:
             rest = body[offset : offset + _STEP]
@@ -143,15 +143,15 @@ def _inflate(body: bytes, token: str, limit: int) -> bytes:
             part = inflater.decompress(rest, min(room, _STEP))
         except _inflate_error as error:
             raise PayloadIntegrityError(
-                f"what is stored under {token} begins as gzip but is damaged: {error}"
+                f"the payload stored under {token} starts as gzip but is damaged: {error}"
             ) from error
         if not part and not rest:
-            raise PayloadIntegrityError(f"what is stored under {token} is truncated: its gzip stream has no end")
+            raise PayloadIntegrityError(f"the payload stored under {token} is truncated: its gzip stream has no end")
         rest = inflater.unconsumed_tail
         room -= len(part)
         parts.append(part)
     if not room:
         raise too_large(token, limit)
     if inflater.unused_data or offset < len(body):
-        raise PayloadIntegrityError(f"what is stored under {token} goes on behind the end of its gzip stream")
+        raise PayloadIntegrityError(f"the payload stored under {token} goes on behind the end of its gzip stream")
     return b"".join(parts)

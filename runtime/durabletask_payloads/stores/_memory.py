@@ -1,4 +1,4 @@
-"""A store for tests: payloads in the memory of this process."""
+"""A payload store in the memory of this process, for tests."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class _Stored(NamedTuple):
 
 
 class InMemoryPayloadStore(TokenStore):
-    """Keeps payloads in memory, as long as it lives: for tests, where client and worker share one.
+    """Keeps payloads in memory, for tests in which client and worker share one store object.
 
-    `len(store)` is the number of payloads in it. Bodies are encoded, and tokens checked, as in the other stores.
+    `len(store)` is the number of stored payloads. Bodies are encoded and tokens checked as in the other stores.
 
     Args:
-        options: thresholds and compression; the defaults of LargePayloadStorageOptions where None.
+        options: thresholds and compression; the defaults of LargePayloadStorageOptions if None.
         container_name: the container that its tokens name.
 
     Raises:
-        ValueError: `container_name` is no container name.
+        ValueError: `container_name` is not a valid container name.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class InMemoryPayloadStore(TokenStore):
         check_container_name(container_name)
         self._options = options or LargePayloadStorageOptions()
         self._container = container_name
-        # One dict operation each: no lock is needed.
+        # Each method does one dict operation, which is atomic: no lock is needed.
         self._stored: dict[str, _Stored] = {}
 
     @property
@@ -59,11 +59,11 @@ class InMemoryPayloadStore(TokenStore):
         return len(self._stored)
 
     def __bool__(self) -> bool:
-        """True, also while it is empty: a store that is there is not to be taken for none."""
+        """Return True even while the store is empty, so that `store or default` keeps it."""
         return True
 
     def instance_id(self, token: str) -> str | None:
-        """The instance that `token` was stored for; None if none was given. Raises as `download` does."""
+        """Return the instance that `token` was stored for, None if unknown. Raises as `download` does."""
         return self._find(token).instance_id
 
     def upload(self, data: bytes, *, instance_id: str | None = None) -> str:
@@ -87,6 +87,6 @@ class InMemoryPayloadStore(TokenStore):
         stored = self._stored.get(name_in_container(token, self._container))
         if stored is None:
             raise PayloadNotFoundError(
-                f"nothing is stored under {token} in this process: it was deleted, or stored by another process"
+                f"{token}: payload not found in this process: it was deleted, or stored by another process"
             )
         return stored

@@ -1,10 +1,10 @@
-"""Tokens: the short text that stands for a payload in a message. One value object, one parser, one printer.
+"""Payload tokens, the short text that replaces a payload in a message: parsed, printed and checked.
 
     blob:v1:<container>:[<folder>/]<32 hex>
     blob:v2:<account URL>/<container>/<32 hex>
 
-The folder is what the Python SDK makes of an instance id, as it is; .NET and Java write none. The account URL is
-http or https, a host, perhaps a port, perhaps one path segment (the account, where the host does not name it), and
+The Python SDK writes a folder, the instance id as it is; .NET and Java write none. The account URL consists of http
+or https, a host, optionally a port, and optionally one path segment (the account, if the host does not name it). It
 has no user information, query or fragment.
 """
 
@@ -42,12 +42,12 @@ _V2: Final = re.compile(rf"blob:v2:(?P<account>{_ACCOUNT_URL})/(?P<container>{_C
 
 @dataclass(frozen=True, slots=True)
 class PayloadToken:
-    """Where a payload is. `str()` prints it, `parse` reads it.
+    """The location of a payload. `str()` prints it, `parse` reads it.
 
     Attributes:
         container: the container's name.
-        name: the payload's name in the container: 32 hex digits, behind a folder if the Python SDK wrote it.
-        account_url: the account of a v2 token, None for a v1 token, which does not say.
+        name: the payload's name in the container: 32 hex digits, after a folder if the Python SDK wrote it.
+        account_url: the account of a v2 token, None for a v1 token, which has none.
     """
 
     container: str
@@ -65,7 +65,7 @@ class PayloadToken:
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """The token that `text` is as a whole, None if it is none. Costs nothing on long text."""
+        """Parse `text` as a whole; return None if it is no token. Cheap on long text."""
         if len(text) > _LONGEST or not text.startswith(_PREFIX_TEXT):
             return None
         if match := _V1.fullmatch(text):
@@ -76,7 +76,7 @@ class PayloadToken:
 
     @classmethod
     def require(cls, text: str) -> Self:
-        """`parse`, or PayloadTokenError. The text itself is not quoted: it may be a payload."""
+        """Parse `text`, or raise PayloadTokenError, which does not quote the text: it may be a payload."""
         token = cls.parse(text)
         if token is None:
             raise PayloadTokenError(
@@ -86,15 +86,15 @@ class PayloadToken:
 
 
 def new_name() -> str:
-    """A name for a new payload: 128 random bits, so that only who was given it can know it."""
+    """Return a name for a new payload: 128 random bits, so that it cannot be guessed."""
     return secrets.token_hex(16)
 
 
 def name_in_container(text: str, container: str) -> str:
-    """The name of the payload that the v1 token `text` points to in `container`.
+    """Return the name of the payload that the v1 token `text` points to in `container`.
 
     Raises:
-        PayloadTokenError: it is no token, or points elsewhere.
+        PayloadTokenError: `text` is no token, or points to another container.
     """
     token = PayloadToken.require(text)
     if token.account_url is not None or token.container != container:
@@ -115,11 +115,11 @@ def check_container_name(name: str) -> None:
 
 
 def normal_account_url(url: str) -> str:
-    """`url` as tokens have it: scheme and host in lower case, no default port, no slash at the end.
+    """Return `url` in the form that tokens have: scheme and host in lower case, no default port, no trailing slash.
 
     Raises:
-        ValueError: it is no account URL: not http or https, or with user information, query or fragment. The text
-            does not quote it, since a signature may be in it.
+        ValueError: `url` is no account URL: not http or https, or with user information, query or fragment. The error
+            text does not quote it, since it may contain a signature.
     """
     try:
         parts = urlsplit(url)
@@ -139,7 +139,7 @@ def normal_account_url(url: str) -> str:
     normal = f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
     if parts.query or parts.fragment or "@" in parts.netloc or not re.fullmatch(_ACCOUNT_URL, normal):
         raise ValueError(
-            f"the account URL at {parts.scheme}://{host} must be http or https, a host, perhaps a port and an account "
-            "as its path, without user information, query or fragment"
+            f"the account URL at {parts.scheme}://{host} must be http or https, a host, optionally a port and an "
+            "account as its path, without user information, query or fragment"
         )
     return normal
