@@ -46,6 +46,7 @@ def file_of(root: Path, token: str) -> Path:
         SHA + b', "raw_bytes": ' + b"9" * 60_000 + b"}\n",
         SHA + b', "raw_bytes": 1e999999}\n',
         SHA + b', "instance_id": "\xff"}\n',
+        SHA + b', "instance_id": "' + b"a" * 70_000 + b'"}\n',  # no line is read without limit
         SHA + b', "instance_id": "' + b"\\" * 60_001 + b'"}\n',
         SHA + b', "instance_id": ' + b"[" * 60_000 + b"\n",
         SHA + b', "instance_id": ' + b"[" * 30_000 + b"]" * 30_000 + b"}\n",
