@@ -444,3 +444,20 @@ def test_the_folder_comes_back_in_the_middle_of_a_download(tmp_path: Path, monke
         assert store.download(token) == b"1"
     assert os.stat is look
     assert store.download(token) == b"1"
+
+
+def test_another_process_writes_the_marker_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    marker = marker_of(tmp_path)
+    look = os.stat
+
+    def overtaken(path: str, **kwargs: Any) -> os.stat_result:
+        if path == marker.name and not marker.exists():
+            monkeypatch.setattr(os, "stat", look)
+            marker.touch()
+            raise FileNotFoundError
+        return look(path, **kwargs)
+
+    monkeypatch.setattr(os, "stat", overtaken)
+    store = DirectoryPayloadStore(tmp_path)
+    assert store.download(store.upload(b"1")) == b"1"
+    assert os.stat is look
