@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import durabletask.internal.orchestrator_service_pb2 as pb
+import grpc
 import pytest
 from durabletask import payload
 from durabletask.azuremanaged.client import AsyncDurableTaskSchedulerClient, DurableTaskSchedulerClient
@@ -24,7 +26,6 @@ from durabletask_payloads.sdk import SdkPayloadStore
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import grpc
     from google.protobuf.message import Message
     from tests.support.server import ScriptedServer
 
@@ -98,6 +99,19 @@ def test_worker_and_client_of_the_scheduler_take_the_interceptor(
     assert backend.capabilities == [[pb.WORKER_CAPABILITY_LARGE_PAYLOADS]]
 
 
+class Answered(grpc.UnaryStreamClientInterceptor):
+    """Sees when the failed completion of ours, which is a call of the stream's kind, has its answer."""
+
+    def __init__(self) -> None:
+        self.was_answered = threading.Event()
+
+    def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        call = continuation(client_call_details, request)
+        if client_call_details.method.endswith("CompleteActivityTask"):
+            call.add_callback(self.was_answered.set)
+        return call
+
+
 def test_the_calls_that_we_make_carry_the_metadata_of_the_scheduler(
     address: str, server: ScriptedServer, store: ScriptedStore, externalizer: Externalizer
 ) -> None:
@@ -119,9 +133,11 @@ def test_the_calls_that_we_make_carry_the_metadata_of_the_scheduler(
             time.sleep(0.01)
 
     server.answers["GetWorkItems"] = answer
-    with DurableTaskSchedulerWorker(**dts(address, [PayloadInterceptor(externalizer)])) as worker:
+    answered = Answered()
+    with DurableTaskSchedulerWorker(**dts(address, [PayloadInterceptor(externalizer), answered])) as worker:
         worker.start()
-        wait_until(lambda: bool(server.named("CompleteActivityTask")), what="the failed completion")
+        assert answered.was_answered.wait(20)
+        wait_until(lambda: store.downloads == 1, what="the download that `stop` finds")
         worker.stop()
     store.released.set()
     assert len(server.named("AbandonTaskActivityWorkItem")) == 1
