@@ -23,7 +23,7 @@ from ._transfers import Transfers
 from ._walkers import check_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from google.protobuf.message import Message
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from ._plan import PlannedDownload, PlannedUpload
     from ._planning import UploadPlan
+
+    OnUnreadable = Callable[[PlannedDownload, Exception], None]
 
 _log = logging.getLogger("durabletask_payloads.externalizer")
 _Item = TypeVar("_Item")
@@ -232,11 +234,14 @@ class Externalizer(Closing):
 
     # ---- deexternalize ----------------------------------------------------------------------------------------
 
-    def deexternalize(self, message: Message) -> None:
+    def deexternalize(self, message: Message, *, on_unreadable: OnUnreadable | None = None) -> None:
         """Put the payloads in the place of all tokens in `message`, or leave it as it is.
 
         Args:
             message: a message of the Durable Task protos, of any descriptor pool; changed in place.
+            on_unreadable: called once for each token whose payload cannot be read, with the first field that holds it
+                and the error, in the thread that met it. What it raises ends the call; where it returns, the token
+                stays in its fields. None raises the error.
 
         Raises:
             TypeError: `message` is not of the Durable Task protos.
@@ -245,17 +250,18 @@ class Externalizer(Closing):
         planned = self._plan_downloads(message)
         if planned:
             payloads, missing = self._from_cache(planned)
-            payloads.update(self._download_all(missing))
-            _put_in_place(planned, payloads)
+            payloads.update(self._download_all(missing, on_unreadable))
+            _put_in_place(planned, payloads, on_unreadable)
 
-    async def deexternalize_async(self, message: Message) -> None:
+    async def deexternalize_async(self, message: Message, *, on_unreadable: OnUnreadable | None = None) -> None:
         """Do the same as `deexternalize` without blocking the event loop. A cancelled call changes nothing."""
         planned = self._plan_downloads(message)
         if planned:
             payloads, missing = self._from_cache(planned)
             if missing:
-                payloads.update(await self._transfers.in_thread(lambda: self._download_all(missing)))
-            _put_in_place(planned, payloads)
+                work = partial(self._download_all, missing, on_unreadable)
+                payloads.update(await self._transfers.in_thread(work))
+            _put_in_place(planned, payloads, on_unreadable)
 
     def _from_cache(self, planned: Sequence[PlannedDownload]) -> tuple[dict[str, bytes], list[PlannedDownload]]:
         """Return what the cache has of `planned`, and one download for each token that it does not have."""
@@ -272,11 +278,23 @@ class Externalizer(Closing):
             self._counters.moved(Transfer("cached", item.path, item.token, len(payload), 0.0))
         return payloads, list(missing.values())
 
-    def _download_all(self, planned: Sequence[PlannedDownload]) -> list[tuple[str, bytes]]:
-        def download(item: PlannedDownload) -> tuple[str, bytes]:
-            return item.token, self._cache.get(item.token, lambda token: self._download(item.path, token))
+    def _download_all(
+        self, planned: Sequence[PlannedDownload], on_unreadable: OnUnreadable | None
+    ) -> Iterator[tuple[str, bytes]]:
+        def cached(item: PlannedDownload) -> bytes:
+            return self._cache.get(item.token, lambda token: self._download(item.path, token))
 
-        return self._transfers.each(partial(self._counted, download), planned)
+        def download(item: PlannedDownload) -> bytes | None:
+            try:
+                return self._counted(cached, item)
+            except Exception as error:
+                if on_unreadable is None:
+                    raise
+                on_unreadable(item, error)
+                return None
+
+        payloads = self._transfers.each(download, planned)
+        return ((i.token, payload) for i, payload in zip(planned, payloads, strict=True) if payload is not None)
 
     def _download(self, path: str, token: str) -> bytes:
         started = time.perf_counter()
@@ -313,17 +331,31 @@ def _batches_of(plan: UploadPlan) -> list[list[PlannedUpload]]:
     return list(batches.values())
 
 
-def _put_in_place(planned: Sequence[PlannedDownload], payloads: dict[str, bytes]) -> None:
+def _put_in_place(
+    planned: Sequence[PlannedDownload], payloads: dict[str, bytes], on_unreadable: OnUnreadable | None
+) -> None:
     texts: dict[str, str] = {}
-    for _, path, token in planned:
-        if token not in texts:
-            try:
-                texts[token] = payloads.pop(token).decode()
-            except UnicodeDecodeError as error:
-                # Without its cause, which holds the payload.
-                position = f"byte {error.start} of {len(error.object)}"
-                raise PayloadIntegrityError(
-                    f"{path}: what is stored under {token} is not UTF-8 text ({position})"
-                ) from None
+    for item in planned:
+        payload = payloads.pop(item.token, None)
+        if payload is None:  # decoded for another field, or not read
+            continue
+        try:
+            texts[item.token] = _text_of(item, payload)
+        except PayloadIntegrityError as error:
+            if on_unreadable is None:
+                raise
+            on_unreadable(item, error)
     for field, _, token in planned:
-        field.value = texts[token]
+        if token in texts:
+            field.value = texts[token]
+
+
+def _text_of(item: PlannedDownload, payload: bytes) -> str:
+    try:
+        return payload.decode()
+    except UnicodeDecodeError as error:
+        # Without its cause, which holds the payload.
+        position = f"byte {error.start} of {len(error.object)}"
+        raise PayloadIntegrityError(
+            f"{item.path}: what is stored under {item.token} is not UTF-8 text ({position})"
+        ) from None

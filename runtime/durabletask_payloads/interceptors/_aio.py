@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from durabletask_payloads.stores._base import PayloadStoreLike
 
     from ._calls import AioStreamContinuation, AioUnaryContinuation
+    from ._client import Unreadable
 
     UnaryCall: TypeAlias = grpc.aio.UnaryUnaryCall[Message, Message]
 
@@ -37,7 +38,7 @@ _OF_WORKERS: Final = KIND_BY_COMPLETION.keys() | KIND_BY_ABANDON.keys()
 
 
 def async_payload_interceptors(
-    store: PayloadStoreLike | Externalizer,
+    store: PayloadStoreLike | Externalizer, *, unreadable: Unreadable = "token"
 ) -> list[grpc.aio.UnaryUnaryClientInterceptor | grpc.aio.UnaryStreamClientInterceptor]:
     """Return the interceptors for a client on grpc.aio: `interceptors=async_payload_interceptors(store)`.
 
@@ -50,8 +51,12 @@ def async_payload_interceptors(
     Args:
         store: a store of this package or one written for the `durabletask` SDK, or an Externalizer to share. With a
             store an Externalizer is made, whose threads end when the interceptors are forgotten.
+        unreadable: what becomes of a payload in a response that cannot be read, as for `PayloadInterceptor`.
+
+    Raises:
+        ValueError: `unreadable` is neither "token" nor "raise".
     """
-    client = ClientPayloads(store if isinstance(store, Externalizer) else Externalizer(store))
+    client = ClientPayloads(store if isinstance(store, Externalizer) else Externalizer(store), unreadable)
     return [_UnaryInterceptor(client), _StreamInterceptor(client)]
 
 

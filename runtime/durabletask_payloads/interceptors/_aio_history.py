@@ -144,7 +144,8 @@ class AsyncHistoryStream(WrappedCall):
         externalizer = self._payloads.externalizer
         task: asyncio.Task[None] | None = None
         if externalizer.has_tokens(message):
-            task = asyncio.create_task(self._payloads.deexternalize_async(message, self._instance_id))
+            work = self._payloads.deexternalize_async(message, self._instance_id, all_or_nothing=True)
+            task = asyncio.create_task(work)
             self._tasks.add(task)
             task.add_done_callback(lambda _: self._changed.set())
         self._chunks.append(_Chunk(message, task))

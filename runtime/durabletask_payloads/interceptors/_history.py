@@ -40,7 +40,7 @@ class HistoryStream(ReadAheadStream[Entry]):
 
     def _deexternalize(self, entry: Entry) -> None:
         try:
-            self._payloads.deexternalize(entry.message, self._instance_id)
+            self._payloads.deexternalize(entry.message, self._instance_id, all_or_nothing=True)
         except Exception as error:
             entry.error = error
         with self._changed:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import MutableSequence
 from copy import deepcopy
-from typing import TYPE_CHECKING, Final, Literal, cast, overload
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast, overload
 
 from google.protobuf import message_factory
 from google.protobuf.message import Message
@@ -18,7 +18,7 @@ from durabletask_payloads._errors import PayloadTooLargeError
 from durabletask_payloads.externalizer._planning import plan_downloads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Collection, Sequence
 
     import durabletask.internal.orchestrator_service_pb2 as pb
     from google.protobuf.descriptor import Descriptor
@@ -44,6 +44,9 @@ _DEFAULT_LIMIT: Final = 4_000_000
 
 # The timeout of a call of our own, in seconds.
 OWN_TIMEOUT_SECONDS: Final = 30.0
+
+# An enum value is an int at run time, its own type exists for the checkers only.
+_COMPLETED: Final = cast("pb.OrchestrationStatus.ValueType", 1)
 
 
 # ---- names ---------------------------------------------------------------------------------------------------------
@@ -106,13 +109,29 @@ def with_large_payloads(request: Message) -> Message:
 # ---- reading -------------------------------------------------------------------------------------------------------
 
 
-def find_token(response: Message, text: str, is_token: Callable[[str], bool]) -> tuple[str | None, str | None]:
-    """Return the instance and the field of the first token in `response` that `text`, an error, names."""
-    for part in _parts_of(response):
-        for download in plan_downloads(part, ("",), is_token):
-            if download.token in text:
-                return instance_of(part), download.path
-    return None, None
+class Place(NamedTuple):
+    """A payload field of a response: the instance that it belongs to, if the response tells, and the field's path."""
+
+    instance_id: str | None
+    path: str
+
+
+def places_of(response: Message, tokens: Collection[str]) -> dict[str, Place]:
+    """Return the first place in `response` of each of `tokens`."""
+    places: dict[str, Place] = {}
+    for part in (*_parts_of(response), response):
+        for download in plan_downloads(part, ("",), tokens.__contains__):
+            places.setdefault(download.token, Place(instance_of(part), download.path))
+    return places
+
+
+def result_of(response: Message) -> str | None:
+    """Return the output of the instance that `response` is about alone, if that instance is completed."""
+    if response.DESCRIPTOR.full_name != "GetInstanceResponse":
+        return None
+    state = cast("pb.GetInstanceResponse", response).orchestrationState  # by its name
+    is_completed = state.orchestrationStatus == _COMPLETED and state.HasField("output")
+    return state.output.value if is_completed else None
 
 
 def _parts_of(response: Message) -> Sequence[Message]:

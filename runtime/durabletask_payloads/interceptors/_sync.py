@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from durabletask_payloads.stores._base import PayloadStoreLike
 
     from ._calls import CallFuture, CallIterator, StreamContinuation, UnaryContinuation
+    from ._client import Unreadable
     from ._verdict import Abandon
     from .worker.kinds import WorkItem
     from .worker.kinds._base import Completion
@@ -42,8 +43,9 @@ class PayloadInterceptor(Closing, grpc.UnaryUnaryClientInterceptor, grpc.UnarySt
     Requests are externalized; responses and work items are deexternalized. A payload that cannot be transferred ends
     in a failure that the orchestration sees, or in an error for the caller:
 
-    - A client gets our error, `PayloadError`. Its request is as it was after the call, whatever happened; while the
-      call runs it is changed, so use one request object for one call at a time.
+    - A client gets our error, `PayloadError`, or what can be read of a response: see `unreadable`. Its request is as
+      it was after the call, whatever happened; while the call runs it is changed, so use one request object for one
+      call at a time.
     - A completion whose payload the store refuses is sent as a failure instead. While the store is unavailable the
       work item is abandoned, to be delivered again: the worker sees a PayloadStoreUnavailableError, which it logs.
     - A work item whose payload is gone is completed as failed, and the worker never sees it.
@@ -56,15 +58,22 @@ class PayloadInterceptor(Closing, grpc.UnaryUnaryClientInterceptor, grpc.UnarySt
             store the interceptor makes an Externalizer of its own, which `close` ends.
         max_deliveries: after how many deliveries that met an unavailable store a work item is completed as failed.
             The deliveries are some time apart: 10 of them take more than a minute.
+        unreadable: what becomes of a payload in a response that is not found, elsewhere, damaged or too large. With
+            "token" the rest of the response is returned, and the token stays in the payload's place, with a warning,
+            once for each token. Three things raise all the same: a history, the output of a completed instance asked
+            for by itself, and any other error, which may be about the store as a whole: it is unavailable, refuses
+            the credential, or was written for the SDK and raises errors of its own. With "raise" all of them raise.
 
     Raises:
-        ValueError: `max_deliveries` is less than 1.
+        ValueError: `max_deliveries` is less than 1, or `unreadable` is neither "token" nor "raise".
     """
 
-    def __init__(self, store: PayloadStoreLike | Externalizer, *, max_deliveries: int = 10) -> None:
+    def __init__(
+        self, store: PayloadStoreLike | Externalizer, *, max_deliveries: int = 10, unreadable: Unreadable = "token"
+    ) -> None:
         self._owns_externalizer = not isinstance(store, Externalizer)
         self._externalizer = externalizer = store if isinstance(store, Externalizer) else Externalizer(store)
-        self._client = ClientPayloads(externalizer)
+        self._client = ClientPayloads(externalizer, unreadable)
         self._registry = Registry(max_deliveries, lambda: externalizer.stats)
         self._completions = Completions(externalizer, self._registry)
 
