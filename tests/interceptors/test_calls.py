@@ -131,7 +131,9 @@ def test_a_future_raises_our_errors_and_grpc_errors(
 ) -> None:
     gone = store.upload(LARGE.encode())
     store.delete(gone)
-    server.answers["GetInstance"] = lambda request, context: state_of(gone)
+    answer = state_of(gone)
+    answer.orchestrationState.orchestrationStatus = pb.ORCHESTRATION_STATUS_COMPLETED
+    server.answers["GetInstance"] = lambda request, context: answer
     call = future(stub.GetInstance, pb.GetInstanceRequest())
     with pytest.raises(PayloadNotFoundError, match=r"instance order-1: OrchestrationState\.output"):
         call.result()

@@ -18,7 +18,6 @@ from durabletask_payloads import (
     Externalizer,
     PayloadAccessDeniedError,
     PayloadError,
-    PayloadNotFoundError,
     PayloadStoreUnavailableError,
     PayloadTooLargeError,
 )
@@ -184,36 +183,6 @@ def test_an_error_of_the_store_reaches_the_client_as_ours_and_nothing_is_sent(
     assert type(caught.value) is expected
     assert caught.value is error or caught.value.__cause__ is error
     assert server.requests == []
-
-
-def test_a_missing_payload_of_a_query_is_our_error_with_instance_and_field(
-    form: Form, server: ScriptedServer, store: ScriptedStore
-) -> None:
-    """The reference raises ResourceNotFoundError of the Azure client, which names neither."""
-    here, gone = store.upload(b"here" * 1000), store.upload(b"gone" * 1000)
-    store.delete(gone)
-    states = [
-        pb.OrchestrationState(instanceId="order-1", input=StringValue(value=here)),
-        pb.OrchestrationState(instanceId="order-2", output=StringValue(value=gone)),
-    ]
-    server.answers["QueryInstances"] = lambda request, context: pb.QueryInstancesResponse(orchestrationState=states)
-    with pytest.raises(PayloadNotFoundError, match=rf"instance order-2: OrchestrationState\.output: .*{gone}"):
-        form.call("QueryInstances", pb.QueryInstancesRequest())
-
-
-def test_a_store_that_is_down_is_our_error_for_a_query(
-    form: Form, server: ScriptedServer, store: ScriptedStore
-) -> None:
-    token = store.upload(LARGE.encode())
-
-    def fail(payload: bytes) -> None:
-        raise TimeoutError("no answer")
-
-    store.downloading = fail
-    entity = pb.EntityMetadata(instanceId="@ledger@1", serializedState=StringValue(value=token))
-    server.answers["GetEntity"] = lambda request, context: pb.GetEntityResponse(exists=True, entity=entity)
-    with pytest.raises(PayloadStoreUnavailableError, match="@ledger@1"):
-        form.call("GetEntity", pb.GetEntityRequest(instanceId="@ledger@1"))
 
 
 # ---- too large for gRPC --------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import contextlib
 import threading
 from abc import ABC, abstractmethod
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import durabletask.internal.orchestrator_service_pb2_grpc as stubs
 import grpc
@@ -174,17 +174,22 @@ class AioForm(Form):
 
 @contextlib.contextmanager
 def opened(
-    form: str, address: str, store: PayloadStoreLike | Externalizer, *, max_deliveries: int = 10
+    form: str,
+    address: str,
+    store: PayloadStoreLike | Externalizer,
+    *,
+    max_deliveries: int = 10,
+    unreadable: Literal["token", "raise"] = "token",
 ) -> Generator[Form]:
     """Open a channel of the form "sync" or "aio"."""
     if form == "sync":
         with grpc.insecure_channel(address, options=[_LIMIT]) as channel:
-            interceptor = PayloadInterceptor(store, max_deliveries=max_deliveries)
+            interceptor = PayloadInterceptor(store, max_deliveries=max_deliveries, unreadable=unreadable)
             yield SyncForm(grpc.intercept_channel(channel, interceptor))
         return
     aio = AioForm()
     try:
-        aio.open(address, async_payload_interceptors(store))
+        aio.open(address, async_payload_interceptors(store, unreadable=unreadable))
         yield aio
     finally:
         aio.close()

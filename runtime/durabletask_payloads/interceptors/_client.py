@@ -34,7 +34,7 @@ Unreadable: TypeAlias = Literal["token", "raise"]
 _OF_ONE_PAYLOAD: Final = (PayloadNotFoundError, PayloadTokenError, PayloadIntegrityError, PayloadTooLargeError)
 
 # So many tokens are remembered as warned about. When there are more, all are forgotten.
-_REMEMBERED: Final = 1024
+_REMEMBERED: Final = 10_000
 
 
 class ClientPayloads:
