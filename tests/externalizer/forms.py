@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from google.protobuf.message import Message
 
-    from durabletask_payloads import Externalizer, Receipt
+    from durabletask_payloads import Externalizer, PlannedDownload, Receipt
 
 
 class Form:
@@ -27,11 +29,17 @@ class Form:
             return asyncio.run(externalizer.externalize_async(message, instance_id=instance_id))
         return externalizer.externalize(message, instance_id=instance_id)
 
-    def deexternalize(self, externalizer: Externalizer, message: Message) -> None:
+    def deexternalize(
+        self,
+        externalizer: Externalizer,
+        message: Message,
+        *,
+        on_unreadable: Callable[[PlannedDownload, Exception], None] | None = None,
+    ) -> None:
         if self.is_async:
-            asyncio.run(externalizer.deexternalize_async(message))
+            asyncio.run(externalizer.deexternalize_async(message, on_unreadable=on_unreadable))
         else:
-            externalizer.deexternalize(message)
+            externalizer.deexternalize(message, on_unreadable=on_unreadable)
 
     def rollback(self, receipt: Receipt) -> None:
         if self.is_async:
