@@ -203,8 +203,10 @@ def test_the_metadata_of_an_entity_is_shown(asker: Asker, planted: Planted) -> N
 
 
 def test_schedules_with_large_states_are_listed_but_the_sdk_parses_a_token_as_json(asker: Asker) -> None:
-    """A schedule is an entity, and the SDK's list of schedules parses all states: one token fails it. Ours can be had
-    from `get_all_entities`, and every other schedule by its id."""
+    """A schedule is an entity, and the SDK's list of schedules parses the states of all: one token fails it.
+
+    `get_all_entities` still shows which one it is, and each other schedule can be had by its id.
+    """
     kept = asker.ask(lambda client: asker.scheduled(client).get_schedule("kept"))
     assert kept.schedule_id == "kept"
     with pytest.raises(json.JSONDecodeError):
