@@ -457,8 +457,7 @@ def test_one_download_serves_50_sync_and_async_callers() -> None:
         threads.append(threading.Thread(target=asyncio.run, args=(in_tasks(),)))
         for thread in threads:
             thread.start()
-        # The threads and those tasks that have a thread of the pool wait for one download.
-        wait_until(lambda: externalizer.stats.cache_hits == 25 + CONCURRENCY - 1, what="the callers")
+        wait_until(lambda: externalizer.stats.cache_hits == 49, what="the callers")  # all wait for one download
         gate.set()
         for thread in threads:
             thread.join()
@@ -466,3 +465,30 @@ def test_one_download_serves_50_sync_and_async_callers() -> None:
     assert {message.input.value for message in messages} == {payload("shared")}
     assert externalizer.stats.downloads == 1
     assert externalizer.stats.cache_misses == 1
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 64 * 1024 * 1024])
+def test_tasks_that_wait_for_a_download_hold_no_thread(cache_bytes: int) -> None:
+    """50 of them leave room for another payload, and share the download even if nothing is cached."""
+    store = MeteredStore(InMemoryPayloadStore(SMALL))
+    shared, other = store.upload(payload("shared").encode()), store.upload(payload("other").encode())
+    gate = threading.Event()
+    store.before = partial(wait_for, gate)
+    messages = [one(shared) for _ in range(50)]
+
+    async def use() -> None:
+        tasks = [asyncio.ensure_future(externalizer.deexternalize_async(message)) for message in messages]
+        while store.downloads == 0:
+            await asyncio.sleep(0.001)
+        store.before = lambda: None
+        message = one(other)
+        await asyncio.wait_for(externalizer.deexternalize_async(message), 20)
+        assert message.input.value == payload("other")
+        assert not any(task.done() for task in tasks)
+        gate.set()
+        await asyncio.gather(*tasks)
+
+    with Externalizer(store, concurrency=CONCURRENCY, cache_bytes=cache_bytes) as externalizer:
+        asyncio.run(use())
+    assert store.downloads == 2
+    assert {message.input.value for message in messages} == {payload("shared")}

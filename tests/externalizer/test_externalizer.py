@@ -337,17 +337,20 @@ def test_nothing_of_the_pool_outlives_the_externalizer() -> None:
         assert set(threading.enumerate()) > before
     assert set(threading.enumerate()) == before
     message = tasks("a" * 2_000, "b" * 2_000)
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(PayloadStoreUnavailableError, match="closed"):
         externalizer.externalize(message)
     assert inputs_of(message) == ["a" * 2_000, "b" * 2_000]
     externalizer.close()
 
 
-def test_nothing_to_transfer_needs_no_thread() -> None:
+def test_nothing_to_transfer_needs_no_thread_and_outside_the_main_thread_neither_does_a_single_payload() -> None:
     before = threading.active_count()
     with Externalizer(InMemoryPayloadStore(SMALL)) as externalizer:
-        externalizer.externalize(tasks("a" * 2_000, "small"))
+        externalizer.externalize(tasks("small"))
         externalizer.deexternalize(history(["x"] * 100))
+        thread = threading.Thread(target=externalizer.externalize, args=(tasks("a" * 2_000, "small"),))
+        thread.start()
+        thread.join()
         assert threading.active_count() == before
 
 

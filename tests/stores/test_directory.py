@@ -61,8 +61,7 @@ def raised(root: Path, use: str, *arguments: str) -> None:
 def test_one_file_says_what_it_holds(tmp_path: Path) -> None:
     token = DirectoryPayloadStore(tmp_path / "a").upload(b"x" * 1000, instance_id="order\n7 \u00e9")
     files = files_below(tmp_path)
-    assert files == {file_of(tmp_path / "a", token), marker_of(tmp_path / "a")}
-    files.remove(marker_of(tmp_path / "a"))
+    assert files == {file_of(tmp_path / "a", token)}
     header, _, body = files.pop().read_bytes().partition(b"\n")
     described = json.loads(header)
     assert described["instance_id"] == "order\n7 \u00e9"
@@ -128,7 +127,7 @@ def test_a_payload_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeyp
 
     def traced_sync(descriptor: int) -> None:
         path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
-        kind = "folder " + path.name if path.is_dir() else "marker" if path.name == ".payload-store" else "draft"
+        kind = "folder " + path.name if path.is_dir() else "draft"
         events.append(f"sync {kind}")
         sync(descriptor)
 
@@ -145,7 +144,6 @@ def test_a_payload_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeyp
     assert events == [
         f"sync folder {tmp_path.name}",
         "sync folder root",
-        "sync marker",
         "sync folder durabletask-payloads",
         "sync draft",
         "rename",
@@ -218,7 +216,7 @@ def test_files_and_folders_follow_the_umask(tmp_path: Path, umask: int, file_mod
     assert len(made) == 5
 
 
-# ---- the marker file ----------------------------------------------------------------------------------------------
+# ---- the marker ----------------------------------------------------------------------------------------------
 
 UNKNOWN = f"blob:v1:durabletask-payloads:{'0' * 32}"
 
@@ -240,7 +238,7 @@ def folder_is_not_mounted(root: Path) -> None:
 
 
 def marker_is_deleted(root: Path) -> None:
-    marker_of(root).unlink()
+    marker_of(root).rmdir()
 
 
 every_outage = pytest.mark.parametrize(
@@ -377,7 +375,7 @@ def test_a_folder_of_an_older_version(tmp_path: Path) -> None:
     token, other = json.loads(
         run_python(f"s = D({str(tmp_path)!r}); print(json.dumps([s.upload(b'1'), s.upload(b'2')]))")
     )
-    marker_of(tmp_path).unlink()
+    marker_of(tmp_path).rmdir()
     store = DirectoryPayloadStore(tmp_path)
     assert store.download(token) == b"1"
     assert store.stored_bytes(token) == 1
@@ -453,7 +451,7 @@ def test_another_process_writes_the_marker_first(tmp_path: Path, monkeypatch: py
     def overtaken(path: str, **kwargs: Any) -> os.stat_result:
         if path == marker.name and not marker.exists():
             monkeypatch.setattr(os, "stat", look)
-            marker.touch()
+            marker.mkdir()
             raise FileNotFoundError
         return look(path, **kwargs)
 

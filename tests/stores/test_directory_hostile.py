@@ -100,6 +100,10 @@ def fifo(path: Path) -> None:
     os.mkfifo(path)
 
 
+def file(path: Path) -> None:
+    path.touch()
+
+
 def folder(path: Path) -> None:
     path.mkdir()
 
@@ -193,14 +197,14 @@ def test_no_upload_follows_a_link_out_of_the_folder(tmp_path: Path, monkeypatch:
     assert not list((tmp_path / "moved").glob("draft-*"))
 
 
-@pytest.mark.parametrize("put", [fifo, folder, dangling_link, link_to_itself, link_to_a_device, unix_socket])
+@pytest.mark.parametrize("put", [fifo, file, dangling_link, link_to_itself, link_to_a_device, unix_socket])
 def test_in_place_of_the_marker(tmp_path: Path, put: Callable[[Path], None]) -> None:
     store = DirectoryPayloadStore(tmp_path)
     store.upload(b"1")
     marker = tmp_path / "durabletask-payloads" / ".payload-store"
-    marker.unlink()
+    marker.rmdir()
     put(marker)
-    with pytest.raises(PayloadStoreUnavailableError, match="no marker file"):
+    with pytest.raises(PayloadStoreUnavailableError, match="no marker"):
         store.upload(b"2")
 
 

@@ -24,6 +24,28 @@ class CacheCounts(NamedTuple):
     bytes: int
 
 
+class Flight(NamedTuple):
+    """A download of a token, of the caller or of somebody else."""
+
+    token: str
+    future: Future[bytes]
+    is_ours: bool
+
+    def outcome(self, _: object = None) -> bytes:
+        """Wait for the payload, or raise the error of its download."""
+        return self.future.result()
+
+    def was_interrupted(self) -> bool:
+        """Wait for the end of the download, and return whether it ended without an outcome."""
+        try:
+            self.future.exception()
+        except BaseException:
+            if self.future.cancelled():
+                return True
+            raise
+        return False
+
+
 class PayloadCache:
     """Maps tokens to payloads: bounded in bytes, least recently used out first, one download of a token at a time.
 
@@ -72,52 +94,56 @@ class PayloadCache:
         When the other one was interrupted, which says nothing about the payload, a waiting caller takes over.
         """
         while True:
-            with self._lock:
-                payload = self._payloads.get(token)
-                other = self._downloads.get(token)
-                ours = Future[bytes]()
-                if payload is None and other is None:
-                    self._misses += 1
-                    self._downloads[token] = ours
-                else:
-                    self._hits += 1
+            found = self.reserve(token)
+            if isinstance(found, bytes):
+                return found
+            if found.is_ours:
+                return self.fly(found, download)
+            if not found.was_interrupted():
+                return found.outcome()
+
+    def reserve(self, token: str) -> bytes | Flight:
+        """Return the payload of `token`, or its download: if it is ours, the caller has to `fly` or `drop` it."""
+        with self._lock:
+            payload = self._payloads.get(token)
+            future = self._downloads.get(token)
+            if payload is not None or future is not None:
+                self._hits += 1
             if payload is not None:
                 return payload
-            if other is None:
-                return self._fly(token, ours, download)
-            if not _was_interrupted(other):
-                return other.result()
+            if future is not None:
+                return Flight(token, future, is_ours=False)
+            self._misses += 1
+            future = self._downloads[token] = Future()
+            return Flight(token, future, is_ours=True)
 
-    def _fly(self, token: str, flight: Future[bytes], download: Callable[[str], bytes]) -> bytes:
+    def fly(self, flight: Flight, download: Callable[[str], bytes]) -> bytes:
+        """Do a download of ours."""
         try:
-            payload = download(token)
-        except BaseException as error:
+            payload = download(flight.token)
+        except Exception as error:
             with self._lock:
-                del self._downloads[token]
-            if isinstance(error, Exception):
-                flight.set_exception(error)
-            else:
-                flight.cancel()
-                flight.set_running_or_notify_cancel()
+                self._downloads.pop(flight.token, None)
+            flight.future.set_exception(error)
+            raise
+        except BaseException:
+            self.drop(flight)
             raise
         with self._lock:
-            self._put(token, payload)
-            del self._downloads[token]
-        flight.set_result(payload)
+            self._put(flight.token, payload)
+            self._downloads.pop(flight.token, None)
+        flight.future.set_result(payload)
         return payload
+
+    def drop(self, flight: Flight) -> None:
+        """Give up a download of ours, which somebody else may have to do."""
+        with self._lock:
+            self._downloads.pop(flight.token, None)
+        flight.future.cancel()
+        flight.future.set_running_or_notify_cancel()
 
     def _put(self, token: str, payload: bytes) -> None:
         if len(payload) <= self._largest:
             before = len(self._payloads) + (token not in self._payloads)
             self._payloads[token] = payload
             self._evictions += before - len(self._payloads)
-
-
-def _was_interrupted(flight: Future[bytes]) -> bool:
-    try:
-        flight.exception()
-    except BaseException:
-        if flight.cancelled():
-            return True
-        raise
-    return False

@@ -11,15 +11,15 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from durabletask_payloads._errors import PayloadError, PayloadIntegrityError
+from durabletask_payloads._errors import PayloadError, PayloadIntegrityError, PayloadStoreUnavailableError
 from durabletask_payloads._lifecycle import Closing
 from durabletask_payloads.stores._base import PayloadStore
 
-from ._cache import PayloadCache
+from ._cache import Flight, PayloadCache
 from ._planning import MESSAGE_BUDGET_BYTES, NOTHING_TO_UPLOAD, plan_downloads, plan_uploads, prefixes_of
 from ._receipt import Counters, ExternalizedPayload, PayloadStats, Receipt, Transfer
 from ._sizing import Sizing
-from ._transfers import Transfers
+from ._transfers import Transfers, settled
 from ._walkers import check_schema
 
 if TYPE_CHECKING:
@@ -258,9 +258,7 @@ class Externalizer(Closing):
         planned = self._plan_downloads(message)
         if planned:
             payloads, missing = self._from_cache(planned)
-            if missing:
-                work = partial(self._download_all, missing, on_unreadable)
-                payloads.update(await self._transfers.in_thread(work))
+            payloads.update(await self._download_all_async(missing, on_unreadable))
             _put_in_place(planned, payloads, on_unreadable)
 
     def _from_cache(self, planned: Sequence[PlannedDownload]) -> tuple[dict[str, bytes], list[PlannedDownload]]:
@@ -281,20 +279,81 @@ class Externalizer(Closing):
     def _download_all(
         self, planned: Sequence[PlannedDownload], on_unreadable: OnUnreadable | None
     ) -> Iterator[tuple[str, bytes]]:
-        def cached(item: PlannedDownload) -> bytes:
-            return self._cache.get(item.token, lambda token: self._download(item.path, token))
+        def download(item: PlannedDownload) -> bytes:
+            return self._cache.get(item.token, partial(self._download, item.path))
 
-        def download(item: PlannedDownload) -> bytes | None:
-            try:
-                return self._counted(cached, item)
-            except Exception as error:
-                if on_unreadable is None:
-                    raise
-                on_unreadable(item, error)
-                return None
-
-        payloads = self._transfers.each(download, planned)
+        payloads = self._transfers.each(partial(self._readable, download, on_unreadable), planned)
         return ((i.token, payload) for i, payload in zip(planned, payloads, strict=True) if payload is not None)
+
+    async def _download_all_async(
+        self, planned: Sequence[PlannedDownload], on_unreadable: OnUnreadable | None
+    ) -> dict[str, bytes]:
+        """Download in threads what nobody else is downloading, and await the rest, which takes no thread."""
+        payloads: dict[str, bytes] = {}
+        ours: list[tuple[PlannedDownload, Flight]] = []
+        theirs: list[tuple[PlannedDownload, Flight]] = []
+        for item in planned:
+            found = self._cache.reserve(item.token)
+            if isinstance(found, bytes):
+                payloads[item.token] = found
+            else:
+                (ours if found.is_ours else theirs).append((item, found))
+        if ours:
+            payloads.update(await self._fly_async(ours, on_unreadable))
+        again: list[PlannedDownload] = []
+        for item, flight in theirs:
+            await settled(flight.future)
+            if flight.was_interrupted():
+                again.append(item)
+                continue
+            payload = self._readable(flight.outcome, on_unreadable, item)
+            if payload is not None:
+                payloads[item.token] = payload
+        if again:
+            payloads.update(await self._download_all_async(again, on_unreadable))
+        return payloads
+
+    async def _fly_async(
+        self, ours: Sequence[tuple[PlannedDownload, Flight]], on_unreadable: OnUnreadable | None
+    ) -> Iterator[tuple[str, bytes]]:
+        items = [item for item, _ in ours]
+        flights = {item.token: flight for item, flight in ours}
+
+        def drop() -> None:
+            for flight in flights.values():
+                if not flight.future.done():
+                    self._cache.drop(flight)
+
+        def download(item: PlannedDownload) -> bytes:
+            return self._cache.fly(flights[item.token], partial(self._download, item.path))
+
+        def download_all() -> list[bytes | None]:
+            try:
+                return self._transfers.each(partial(self._readable, download, on_unreadable), items)
+            finally:
+                drop()
+
+        try:
+            payloads = await self._transfers.in_thread(download_all, dropped=drop)
+        except PayloadStoreUnavailableError:
+            drop()  # where it was refused, nothing has begun
+            raise
+        return ((i.token, payload) for i, payload in zip(items, payloads, strict=True) if payload is not None)
+
+    def _readable(
+        self,
+        download: Callable[[PlannedDownload], bytes],
+        on_unreadable: OnUnreadable | None,
+        item: PlannedDownload,
+    ) -> bytes | None:
+        """Return the payload of `item`, None if `on_unreadable` lets its token stay."""
+        try:
+            return self._counted(download, item)
+        except Exception as error:
+            if on_unreadable is None:
+                raise
+            on_unreadable(item, error)
+            return None
 
     def _download(self, path: str, token: str) -> bytes:
         started = time.perf_counter()

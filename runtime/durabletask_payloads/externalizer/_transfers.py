@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from functools import partial
 from threading import BoundedSemaphore, Lock, Thread, current_thread, main_thread
 from typing import TYPE_CHECKING, TypeVar
@@ -84,11 +85,17 @@ class Transfers:
                 self._in_background(finish)
             raise
 
-    async def in_thread(self, work: Callable[[], _Result], *, undo: Callable[[_Result], None] | None = None) -> _Result:
+    async def in_thread(
+        self,
+        work: Callable[[], _Result],
+        *,
+        undo: Callable[[_Result], None] | None = None,
+        dropped: Callable[[], None] | None = None,
+    ) -> _Result:
         """Call `work` in a thread of the pool and await its result.
 
-        When the caller is cancelled, `work` that has not begun is dropped. Otherwise it runs to its end in the
-        background, and `undo` gets its result there.
+        When the caller is cancelled, `work` that has not begun is dropped, and `dropped` is called. Otherwise it runs
+        to its end in the background, and `undo` gets its result there.
 
         Raises:
             PayloadStoreUnavailableError: as for `each`.
@@ -97,7 +104,10 @@ class Transfers:
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
-            if undo is not None and not future.cancelled():
+            if future.cancelled():
+                if dropped is not None:
+                    dropped()
+            elif undo is not None:
                 self._in_background(partial(_undo_late, future, undo))
             raise
 
@@ -159,6 +169,19 @@ def _finish(
 def _undo_late(future: Future[_Result], undo: Callable[[_Result], None]) -> None:
     if future.exception() is None:
         undo(future.result())
+
+
+async def settled(future: Future[_Result]) -> None:
+    """Wait until `future` is done, whatever its outcome. Being cancelled leaves `future` alone."""
+    loop = asyncio.get_running_loop()
+    done = asyncio.Event()
+
+    def wake(_: Future[_Result]) -> None:
+        with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            loop.call_soon_threadsafe(done.set)
+
+    future.add_done_callback(wake)
+    await done.wait()
 
 
 def _raise_first_error(shares: Iterable[Future[_Result]]) -> None:

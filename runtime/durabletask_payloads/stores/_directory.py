@@ -1,7 +1,7 @@
 """A payload store in a folder, shared by all processes that mount it.
 
 The layout is `<root>/<container>/<first two hex digits>/<32 hex digits>`. A payload file starts with one line of JSON,
-its header, followed by the body. The marker file in `<root>/<container>` tells the folder from an empty mount point.
+its header, followed by the body. The marker in `<root>/<container>` tells the folder from an empty mount point.
 """
 
 from __future__ import annotations
@@ -69,11 +69,11 @@ class DirectoryPayloadStore(TokenStore):
     a loss of power. Any number of threads and processes may use one folder. Files and folders get the permissions
     that the umask leaves.
 
-    The first upload creates the container folder with a marker file, `.payload-store`. From then on, a folder
-    without its marker is an outage (not mounted, moved away): all operations raise PayloadStoreUnavailableError, except
-    that a payload which is there is still read. A process does not create again what has existed in its
-    lifetime: restart it after the folder was deleted on purpose. A folder that an older version filled gets its marker
-    with the next upload.
+    The first upload creates the container folder with a marker, the empty folder `.payload-store`. From then on, a
+    folder without its marker is an outage (not mounted, moved away): all operations raise
+    PayloadStoreUnavailableError, except that a payload which is there is still read. A process does not create again
+    what has existed in its lifetime: restart it after the folder was deleted on purpose. A folder that an older
+    version filled gets its marker with the next upload.
 
     A new process cannot tell an unmounted root from a new one. Where `root` or the container folder is a mount point,
     pass `create_container=False` once the folder exists.
@@ -85,7 +85,7 @@ class DirectoryPayloadStore(TokenStore):
         root: the folder for containers. The first upload creates it if its parent exists.
         options: thresholds and compression; the defaults of LargePayloadStorageOptions if None.
         container_name: the folder in `root`, and the container that its tokens name.
-        create_container: create root, container folder and marker file if they do not exist.
+        create_container: create root, container folder and marker if they do not exist.
 
     Raises:
         ValueError: `container_name` is not a valid container name.
@@ -199,9 +199,9 @@ class DirectoryPayloadStore(TokenStore):
             yield folder
 
     def _require_marker(self, folder: Folder, token: str) -> None:
-        """Raise PayloadStoreUnavailableError unless the marker file exists."""
+        """Raise PayloadStoreUnavailableError unless the marker exists."""
         if not folder.has_marker():
-            raise self._unavailable(token, f"has no marker file {MARKER!r}, so that it may be a bare mount point")
+            raise self._unavailable(token, f"has no marker {MARKER!r}, so that it may be a bare mount point")
         _seen.update((self._root, self._path, self._path / MARKER))
 
     @contextmanager

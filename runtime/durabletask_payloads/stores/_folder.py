@@ -1,4 +1,4 @@
-"""An open folder of the file system, its files reached by its descriptor, and the marker file of a payload store."""
+"""An open folder of the file system, its files reached by its descriptor, and the marker of a payload store."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import errno
 import os
 import re
 import stat
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+# A folder, which is made in one step, and is no file that stands for a payload.
 MARKER: Final = ".payload-store"
-_MARKER_TEXT: Final = b"A payload store of durabletask-payloads. Without this file the store counts as unavailable.\n"
 
 # O_BINARY exists on Windows only, the others everywhere else. O_NONBLOCK: opening a FIFO returns at once.
 _BINARY: Final[int] = getattr(os, "O_BINARY", 0)
@@ -80,13 +79,10 @@ class Folder(NamedTuple):
             found = os.stat(self._of(MARKER), dir_fd=self.descriptor, follow_symlinks=False)
         except FileNotFoundError:
             return False
-        return stat.S_ISREG(found.st_mode)
+        return stat.S_ISDIR(found.st_mode)
 
     def write_marker(self) -> None:
-        with suppress(FileExistsError), os.fdopen(self.open(MARKER, CREATE), "wb") as file:
-            file.write(_MARKER_TEXT)
-            file.flush()
-            os.fsync(file.fileno())
+        self.make(MARKER)
         self.sync()
 
     def holds_payloads(self) -> bool:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
+    from durabletask_payloads.interceptors._verdict import Abandon
     from durabletask_payloads.interceptors.worker.kinds import WorkItem
 
 
@@ -36,7 +37,12 @@ def test_locks_are_held_from_the_request_until_each_is_released() -> None:
 
 
 class Holder:
-    def abandon_later(self, item: WorkItem, delay: float) -> bool:
+    can_abandon: bool | None = None
+
+    def abandon_later(self, item: WorkItem, abandon: Abandon) -> bool:
+        return False
+
+    def wait(self, abandon: Abandon) -> bool:
         return False
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import durabletask.internal.orchestrator_service_pb2 as pb
 from google.protobuf.wrappers_pb2 import StringValue
 
-from durabletask_payloads import PayloadNotFoundError, PayloadStoreUnavailableError, interceptors
+from durabletask_payloads import PayloadStats, PayloadStoreUnavailableError, interceptors
 from durabletask_payloads.interceptors._verdict import Abandon, Final
 from durabletask_payloads.interceptors.worker import Registry
-from durabletask_payloads.interceptors.worker.kinds import Activity, Entity, Orchestration
+from durabletask_payloads.interceptors.worker.kinds import Activity, Entity, Lock, Orchestration
 
 if TYPE_CHECKING:
     import pytest
@@ -24,12 +24,27 @@ def test_what_is_public() -> None:
 
 
 class Holder:
-    def abandon_later(self, item: WorkItem, delay: float) -> bool:
+    can_abandon: bool | None = None
+
+    def abandon_later(self, item: WorkItem, abandon: Abandon) -> bool:
+        return False
+
+    def wait(self, abandon: Abandon) -> bool:
         return False
 
 
-def registry(max_deliveries: int = 10) -> Registry:
-    return Registry(max_deliveries, lambda: 0)
+class Store:
+    """What a store has served so far."""
+
+    def __init__(self) -> None:
+        self.uploads = self.downloads = 1  # it is proven
+
+    def stats(self) -> PayloadStats:
+        return PayloadStats(self.uploads, 0, self.downloads, *[0] * 8)
+
+
+def registry(max_deliveries: int = 10, store: Store | None = None) -> Registry:
+    return Registry(max_deliveries, (store or Store()).stats)
 
 
 def activity(task_id: int, token: str = "token-1") -> Activity:
@@ -46,9 +61,10 @@ def response(task_id: int, token: str = "token-1") -> pb.ActivityResponse:
     return pb.ActivityResponse(instanceId="order-1", taskId=task_id, completionToken=token)
 
 
-def deliveries(items: Registry, item: WorkItem) -> int:
+def deliveries(items: Registry, store: Store, item: WorkItem) -> int:
     """Let `item` fail once more in a registry with max_deliveries=1, and return which delivery that was."""
-    verdict = items.judge(item, PayloadStoreUnavailableError("down"))
+    store.downloads += 1  # or it does not count
+    verdict = items.judge(item, PayloadStoreUnavailableError("down"), "upload")
     assert isinstance(verdict, Final)
     return int(str(verdict.error).split()[3])
 
@@ -83,7 +99,7 @@ def test_arrivals_are_found_by_their_completion_until_that_is_accepted() -> None
     ]
     for item, (kind, completion) in zip(arrived, completions, strict=True):
         assert items.find(kind, completion) is item
-        items.completed(kind, completion)
+        items.completed(kind, completion, accepted=True)
         assert items.find(kind, completion).holder is None
     assert len(items) == 0
 
@@ -117,36 +133,74 @@ def test_an_item_that_the_sdk_abandons_is_removed_if_it_is_clear_which_one_it_is
 
 def test_the_registry_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("durabletask_payloads.interceptors.worker._registry._MOST_ITEMS", 3)
-    items = registry(1)
+    store = Store()
+    items = registry(1, store)
     for number in range(10):
         items.arrived(activity_arrives(number), Holder())
-        deliveries(items, activity(number))
+        deliveries(items, store, activity(number))
     assert len(items) == 3
     items.arrived(activity_arrives(7), Holder())  # again
     items.arrived(activity_arrives(10), Holder())
     assert [number for number in range(11) if items.find(Activity, response(number)).holder] == [7, 9, 10]
-    assert deliveries(items, activity(0)) == 1
-    assert deliveries(items, activity(9)) == 2
+    assert deliveries(items, store, activity(0)) == 1
+    assert deliveries(items, store, activity(9)) == 2
 
 
 def test_deliveries_are_counted_over_tokens_and_until_one_is_completed() -> None:
-    items = registry(1)
-    assert [deliveries(items, activity(1, f"token-{n}")) for n in range(3)] == [1, 2, 3]
+    store = Store()
+    items = registry(1, store)
+    assert [deliveries(items, store, activity(1, f"token-{n}")) for n in range(3)] == [1, 2, 3]
     items.abandoned(activity(1))
-    assert deliveries(items, activity(1)) == 4
+    assert deliveries(items, store, activity(1)) == 4
     items.done(activity(1, "token-9"))
-    assert deliveries(items, activity(1)) == 1
-    items.completed(Activity, response(1, "token-8"))
-    assert deliveries(items, activity(1)) == 1
+    assert deliveries(items, store, activity(1)) == 1
+    items.completed(Activity, response(1, "token-8"), accepted=True)
+    assert deliveries(items, store, activity(1)) == 1
 
 
-def test_only_transient_errors_count() -> None:
-    items = registry(2)
-    gone, down = PayloadNotFoundError("gone"), PayloadStoreUnavailableError("down")
-    for _ in range(3):
-        assert items.judge(activity(1), gone) == Final(gone)
-    assert isinstance(items.judge(activity(1), down), Abandon)
-    assert isinstance(items.judge(activity(1), down), Final)
+def test_a_refused_completion_is_forgotten_but_not_its_failures() -> None:
+    store = Store()
+    items = registry(1, store)
+    items.arrived(activity_arrives(1), Holder())
+    assert deliveries(items, store, activity(1)) == 1
+    items.completed(Activity, response(1), accepted=False)
+    assert len(items) == 0
+    assert deliveries(items, store, activity(1)) == 2
+
+
+def test_nothing_of_a_stream_is_kept_when_it_has_ended() -> None:
+    items, ended, other = registry(), Holder(), Holder()
+    for number in range(5):
+        items.arrived(activity_arrives(number), ended if number else other)
+    items.stream_ended(ended)
+    assert len(items) == 1
+
+
+def test_what_entries_hold_is_bounded_in_bytes() -> None:
+    items = registry()
+    for number in range(1_000):
+        state = StringValue(value="s" * 200_000)
+        batch = pb.EntityRequest(instanceId=f"@ledger@{number}", entityState=state)
+        items.arrived(pb.WorkItem(completionToken=f"token-{number}", entityRequestV2=batch), Holder())
+    assert items.bytes <= 32 * 1024 * 1024
+    assert 100 < len(items) < 200
+    assert items.find(Entity, pb.EntityBatchResult(completionToken="token-999")).holder is not None
+    assert items.find(Entity, pb.EntityBatchResult(completionToken="token-1")).holder is None
+
+
+def test_an_orchestration_keeps_its_locks_and_no_history() -> None:
+    items = registry()
+    lock = pb.EntityLockRequestedEvent(criticalSectionId="s1", lockSet=["@a@1"])
+    history = pb.OrchestratorRequest(
+        instanceId="order-1",
+        pastEvents=[pb.HistoryEvent(eventId=7, entityLockRequested=lock)],
+        newEvents=[pb.HistoryEvent(eventId=8, eventRaised=pb.EventRaisedEvent(input=StringValue(value="x" * 100_000)))],
+    )
+    item = items.arrived(pb.WorkItem(completionToken="token-1", orchestratorRequest=history), Holder())
+    assert isinstance(item, Orchestration)
+    assert item.locks == (Lock("s1", "@a@1"),)
+    assert item.next_id == 9
+    assert items.bytes == 0
 
 
 def test_pings_and_unknown_requests_are_no_work_items() -> None:
