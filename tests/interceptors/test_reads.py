@@ -102,7 +102,7 @@ def test_a_list_shows_everything_that_can_be_read_and_downloads_nothing_twice(
     assert len(lines) == 2
     expected = "payload unreadable, its token stays: instance={} field=OrchestrationState.{} token={} reason={}"
     assert lines[0].startswith(expected.format("order-1", "input", ELSEWHERE, f"{ELSEWHERE} points out of"))
-    assert lines[1].startswith(expected.format("order-2", "output", gone, "nothing is stored under"))
+    assert lines[1].startswith(expected.format("order-2", "output", gone, f"{gone}: payload not found"))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from durabletask.client import OrchestrationStatus, TaskHubGrpcClient
 from google.protobuf.wrappers_pb2 import StringValue
 from tests.support.backend import RedeliveringBackend, client_on, register, wait_until, worker_on
 from tests.support.hub import FUNCTIONS, calls_digest, calls_produce
-from tests.support.scripted_store import MAXIMUM, THRESHOLD, ScriptedStore
+from tests.support.scripted_store import MAXIMUM, THRESHOLD, ScriptedStore, prove
 
 from durabletask_payloads import Externalizer, PayloadTooLargeError
 from durabletask_payloads.interceptors import PayloadInterceptor, async_payload_interceptors
@@ -116,6 +116,7 @@ def test_the_calls_that_we_make_carry_the_metadata_of_the_scheduler(
     address: str, server: ScriptedServer, store: ScriptedStore, externalizer: Externalizer
 ) -> None:
     """Its interceptor is below ours, so that it sees them too."""
+    prove(externalizer, store)
     gone, slow = store.upload(b"gone" * 1_000), store.upload(b"slow" * 1_000)
     store.delete(gone)
     store.delay = lambda data: 20.0

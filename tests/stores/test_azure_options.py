@@ -135,7 +135,7 @@ def refused(settings: dict[str, object], kind: type[Exception] = ValueError) -> 
         ("https://account.queue.core.chinacloudapi.cn", "use https://account.blob.core.chinacloudapi.cn"),
         (f"{ACCOUNT}/payloads", f"must have no path: use {ACCOUNT}, and name the container with container_name=..."),
         (f"https://account.privatelink.blob.core.windows.net/{KEY[:8].lower()}", "must have no path"),
-        ("https://custom.example/a/b", "a host, perhaps a port"),
+        ("https://custom.example/a/b", "a host, optionally a port"),
         (f"{ACCOUNT}?{SAS}", "a signature (SAS) as credential=AzureSasCredential(...)"),
         (f"{ACCOUNT}/payloads?{SAS}", "must have no query or fragment"),
         (f"{ACCOUNT}#{KEY}", "must have no query or fragment"),
@@ -149,7 +149,7 @@ def refused(settings: dict[str, object], kind: type[Exception] = ValueError) -> 
         (f"{ACCOUNT}:{KEY}", "the port is a number from 1 to 65535"),
         (f"{ACCOUNT}:70000", "the port is a number from 1 to 65535"),
         ("http://[::1:10000/devstoreaccount1", "an IPv6 address is in brackets"),
-        ("https://", "a host, perhaps a port"),
+        ("https://", "a host, optionally a port"),
         (f"AccountName=account;AccountKey={KEY}", "is a connection string: pass it as connection_string"),
     ],
 )

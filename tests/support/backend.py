@@ -55,6 +55,7 @@ class RedeliveringBackend(sdk.InMemoryOrchestrationBackend):
         completions: what workers sent to complete work items, as it arrived, tokens included; the newest last.
         capabilities: those of each GetWorkItems request.
         refuse: returns the status to refuse a completion with, or None to accept it.
+        refusal: the details of that status.
     """
 
     def __init__(self, *, options: Sequence[tuple[str, int]] = ()) -> None:
@@ -64,6 +65,7 @@ class RedeliveringBackend(sdk.InMemoryOrchestrationBackend):
         self.completions: list[Completion] = []
         self.capabilities: list[list[int]] = []
         self.refuse: Callable[[Completion], grpc.StatusCode | None] = lambda completion: None
+        self.refusal = "refused by the test"
         self._options = list(options)
         self._numbers = itertools.count(1)
         self._delivered: dict[tuple[str, str], _Delivery] = {}
@@ -169,7 +171,7 @@ class RedeliveringBackend(sdk.InMemoryOrchestrationBackend):
     def _accepts(self, kind: str, request: Completion, context: grpc.ServicerContext) -> bool:
         code = self.refuse(request)
         if code is not None:
-            context.abort(code, "refused by the test")
+            context.abort(code, self.refusal)
         with self._lock:
             self.completions.append(request)
             return self._delivered.pop((kind, request.completionToken), None) is not None

@@ -9,21 +9,22 @@ from __future__ import annotations
 import logging
 import time
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from durabletask_payloads._errors import PayloadError, PayloadIntegrityError, PayloadStoreUnavailableError
+from durabletask_payloads._errors import PayloadError, PayloadIntegrityError
 from durabletask_payloads._lifecycle import Closing
 from durabletask_payloads.stores._base import PayloadStore
 
-from ._cache import Flight, PayloadCache
+from ._cache import PayloadCache
+from ._downloads import Downloads, name_of
 from ._planning import MESSAGE_BUDGET_BYTES, NOTHING_TO_UPLOAD, plan_downloads, plan_uploads, prefixes_of
 from ._receipt import Counters, ExternalizedPayload, PayloadStats, Receipt, Transfer
 from ._sizing import Sizing
-from ._transfers import Transfers, settled
+from ._transfers import Transfers
 from ._walkers import check_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from google.protobuf.message import Message
 
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     OnUnreadable = Callable[[PlannedDownload, Exception], None]
 
 _log = logging.getLogger("durabletask_payloads.externalizer")
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 
 
 class Externalizer(Closing):
@@ -90,6 +89,7 @@ class Externalizer(Closing):
         self._cache = PayloadCache(cache_bytes)
         self._transfers = Transfers(concurrency)
         self._counters = Counters(on_transfer)
+        self._downloads = Downloads(store, self._cache, self._transfers, self._counters)
         self._nothing_done = Receipt((), [], self._discard)
 
     @property
@@ -186,9 +186,9 @@ class Externalizer(Closing):
             self._counters.moved(Transfer("upload", path, token, len(data), time.perf_counter() - started))
             return token
 
-        tokens = self._transfers.each(partial(self._counted, upload), batches, undo=self._discard)
+        tokens = self._transfers.each(partial(self._counters.counted, upload), batches, undo=self._discard)
         if len(set(tokens)) < len(tokens):
-            raise PayloadError(f"{self._store_name}.upload returned one token for several payloads")
+            raise PayloadError(f"{name_of(self._store)}.upload returned one token for several payloads")
         return tokens
 
     def _checked_token(self, token: object, path: str) -> str:
@@ -196,16 +196,7 @@ class Externalizer(Closing):
         if isinstance(token, str) and self._store.is_known_token(token):
             return token
         what = "text that its is_known_token rejects" if isinstance(token, str) else f"{type(token).__name__}, not text"
-        raise PayloadError(f"{path}: {self._store_name}.upload returned {what}: it cannot stand for the payload")
-
-    def _checked_payload(self, payload: object, path: str) -> bytes:
-        if isinstance(payload, bytes):
-            return payload
-        raise PayloadError(f"{path}: {self._store_name}.download returned {type(payload).__name__}, not bytes")
-
-    @property
-    def _store_name(self) -> str:
-        return f"{type(self._store).__module__}.{type(self._store).__qualname__}"
+        raise PayloadError(f"{path}: {name_of(self._store)}.upload returned {what}: it cannot stand for the payload")
 
     def _commit(self, plan: UploadPlan, batches: Iterable[list[PlannedUpload]], tokens: Iterable[str]) -> Receipt:
         done: list[ExternalizedPayload] = []
@@ -249,125 +240,14 @@ class Externalizer(Closing):
         """
         planned = self._plan_downloads(message)
         if planned:
-            payloads, missing = self._from_cache(planned)
-            payloads.update(self._download_all(missing, on_unreadable))
-            _put_in_place(planned, payloads, on_unreadable)
+            _put_in_place(planned, self._downloads.fetch(planned, on_unreadable), on_unreadable)
 
     async def deexternalize_async(self, message: Message, *, on_unreadable: OnUnreadable | None = None) -> None:
         """Do the same as `deexternalize` without blocking the event loop. A cancelled call changes nothing."""
         planned = self._plan_downloads(message)
         if planned:
-            payloads, missing = self._from_cache(planned)
-            payloads.update(await self._download_all_async(missing, on_unreadable))
+            payloads = await self._downloads.fetch_async(planned, on_unreadable)
             _put_in_place(planned, payloads, on_unreadable)
-
-    def _from_cache(self, planned: Sequence[PlannedDownload]) -> tuple[dict[str, bytes], list[PlannedDownload]]:
-        """Return what the cache has of `planned`, and one download for each token that it does not have."""
-        payloads: dict[str, bytes] = {}
-        missing: dict[str, PlannedDownload] = {}
-        for item in planned:
-            if item.token in payloads or item.token in missing:
-                continue
-            payload = self._cache.find(item.token)
-            if payload is None:
-                missing[item.token] = item
-                continue
-            payloads[item.token] = payload
-            self._counters.moved(Transfer("cached", item.path, item.token, len(payload), 0.0))
-        return payloads, list(missing.values())
-
-    def _download_all(
-        self, planned: Sequence[PlannedDownload], on_unreadable: OnUnreadable | None
-    ) -> Iterator[tuple[str, bytes]]:
-        def download(item: PlannedDownload) -> bytes:
-            return self._cache.get(item.token, partial(self._download, item.path))
-
-        payloads = self._transfers.each(partial(self._readable, download, on_unreadable), planned)
-        return ((i.token, payload) for i, payload in zip(planned, payloads, strict=True) if payload is not None)
-
-    async def _download_all_async(
-        self, planned: Sequence[PlannedDownload], on_unreadable: OnUnreadable | None
-    ) -> dict[str, bytes]:
-        """Download in threads what nobody else is downloading, and await the rest, which takes no thread."""
-        payloads: dict[str, bytes] = {}
-        ours: list[tuple[PlannedDownload, Flight]] = []
-        theirs: list[tuple[PlannedDownload, Flight]] = []
-        for item in planned:
-            found = self._cache.reserve(item.token)
-            if isinstance(found, bytes):
-                payloads[item.token] = found
-            else:
-                (ours if found.is_ours else theirs).append((item, found))
-        if ours:
-            payloads.update(await self._fly_async(ours, on_unreadable))
-        again: list[PlannedDownload] = []
-        for item, flight in theirs:
-            await settled(flight.future)
-            if flight.was_interrupted():
-                again.append(item)
-                continue
-            payload = self._readable(flight.outcome, on_unreadable, item)
-            if payload is not None:
-                payloads[item.token] = payload
-        if again:
-            payloads.update(await self._download_all_async(again, on_unreadable))
-        return payloads
-
-    async def _fly_async(
-        self, ours: Sequence[tuple[PlannedDownload, Flight]], on_unreadable: OnUnreadable | None
-    ) -> Iterator[tuple[str, bytes]]:
-        items = [item for item, _ in ours]
-        flights = {item.token: flight for item, flight in ours}
-
-        def drop() -> None:
-            for flight in flights.values():
-                if not flight.future.done():
-                    self._cache.drop(flight)
-
-        def download(item: PlannedDownload) -> bytes:
-            return self._cache.fly(flights[item.token], partial(self._download, item.path))
-
-        def download_all() -> list[bytes | None]:
-            try:
-                return self._transfers.each(partial(self._readable, download, on_unreadable), items)
-            finally:
-                drop()
-
-        try:
-            payloads = await self._transfers.in_thread(download_all, dropped=drop)
-        except PayloadStoreUnavailableError:
-            drop()  # where it was refused, nothing has begun
-            raise
-        return ((i.token, payload) for i, payload in zip(items, payloads, strict=True) if payload is not None)
-
-    def _readable(
-        self,
-        download: Callable[[PlannedDownload], bytes],
-        on_unreadable: OnUnreadable | None,
-        item: PlannedDownload,
-    ) -> bytes | None:
-        """Return the payload of `item`, None if `on_unreadable` lets its token stay."""
-        try:
-            return self._counted(download, item)
-        except Exception as error:
-            if on_unreadable is None:
-                raise
-            on_unreadable(item, error)
-            return None
-
-    def _download(self, path: str, token: str) -> bytes:
-        started = time.perf_counter()
-        with self._transfers.slots:
-            payload = self._checked_payload(self._store.download(token), path)
-        self._counters.moved(Transfer("download", path, token, len(payload), time.perf_counter() - started))
-        return payload
-
-    def _counted(self, transfer: Callable[[_Item], _Result], item: _Item) -> _Result:
-        try:
-            return transfer(item)
-        except Exception:
-            self._counters.count("failure")
-            raise
 
     # ---- end --------------------------------------------------------------------------------------------------
 

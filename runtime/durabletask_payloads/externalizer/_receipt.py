@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from threading import Lock
-from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar, cast
 
 from durabletask_payloads._lifecycle import renewed_after_fork
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from ._cache import CacheCounts
     from ._plan import PlannedUpload
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 class Transfer(NamedTuple):
@@ -72,6 +75,14 @@ class Counters:
     def count(self, what: str, number: int = 1) -> None:
         with self._lock:
             self._counts[what] += number
+
+    def counted(self, transfer: Callable[[_Item], _Result], item: _Item) -> _Result:
+        """Call `transfer`, and count it as a failure if it raises."""
+        try:
+            return transfer(item)
+        except Exception:
+            self.count("failure")
+            raise
 
     def stats(self, cache: CacheCounts) -> PayloadStats:
         with self._lock:

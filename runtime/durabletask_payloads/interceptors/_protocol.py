@@ -28,7 +28,7 @@ log: Final = logging.getLogger("durabletask_payloads.interceptors")
 AbandonRequestName = Literal[
     "AbandonActivityTaskRequest", "AbandonOrchestrationTaskRequest", "AbandonEntityTaskRequest"
 ]
-_SERVICE: Final = "/TaskHubSidecarService/"
+SERVICE: Final = "/TaskHubSidecarService/"
 
 # A completion of up to this size needs none of our care: no server refuses so few bytes for their size.
 SMALL_BYTES: Final = 64 * 1024
@@ -55,12 +55,7 @@ _COMPLETED: Final = cast("pb.OrchestrationStatus.ValueType", 1)
 def rpc_name(method: str | bytes) -> str | None:
     """Return the name of an RPC without its service, None for one of another service. grpc.aio has bytes."""
     path = method.decode() if isinstance(method, bytes) else method
-    return path[len(_SERVICE) :] if path.startswith(_SERVICE) else None
-
-
-def rpc_path(name: str) -> str:
-    """Return the method of an RPC: its service and its name."""
-    return _SERVICE + name
+    return path[len(SERVICE) :] if path.startswith(SERVICE) else None
 
 
 def instance_of(message: Message) -> str | None:
@@ -82,8 +77,6 @@ def new(like: Message, name: Literal["OrchestratorResponse"]) -> pb.Orchestrator
 def new(like: Message, name: Literal["EntityBatchResult"]) -> pb.EntityBatchResult: ...
 @overload
 def new(like: Message, name: Literal["OperationInfo"]) -> pb.OperationInfo: ...
-@overload
-def new(like: Message, name: AbandonRequestName) -> pb.AbandonActivityTaskRequest: ...  # they are all alike
 def new(like: Message, name: str) -> Message:
     """Make an empty message of type `name` in the descriptor pool of `like`."""
     # It accepts the descriptors of both implementations; types-protobuf knows of one.

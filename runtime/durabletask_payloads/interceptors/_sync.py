@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import grpc
+from google.protobuf import message_factory
 
 from durabletask_payloads._lifecycle import Closing
 from durabletask_payloads.externalizer._externalizer import Externalizer
@@ -14,7 +15,7 @@ from durabletask_payloads.externalizer._walkers import is_known
 from ._calls import TIMEOUT_USED_UP, EndedLocallyError, FinishedLater, remaining
 from ._client import ClientPayloads, refusal
 from ._history import HistoryStream
-from ._protocol import OWN_TIMEOUT_SECONDS, instance_of, log, new, rpc_name, rpc_path, with_large_payloads
+from ._protocol import OWN_TIMEOUT_SECONDS, SERVICE, instance_of, log, rpc_name, with_large_payloads
 from .worker import Completions, Registry, WorkItemStream
 from .worker.kinds import KIND_BY_ABANDON, KIND_BY_COMPLETION, KIND_BY_PATH
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import durabletask.internal.orchestrator_service_pb2 as pb
+    from google.protobuf.descriptor import Descriptor
     from google.protobuf.message import Message
 
     from durabletask_payloads.stores._base import PayloadStoreLike
@@ -180,7 +182,7 @@ class _CallDetails(grpc.ClientCallDetails):
     """A copy of `like` with another timeout or RPC. Details made by other interceptors may lack attributes."""
 
     def __init__(self, like: grpc.ClientCallDetails, *, timeout: float | None, rpc: str | None = None) -> None:
-        self.method = like.method if rpc is None else rpc_path(rpc)
+        self.method = like.method if rpc is None else SERVICE + rpc
         self.timeout = timeout
         self.metadata = like.metadata
         self.credentials = like.credentials
@@ -251,7 +253,9 @@ class _StreamCalls:
 
 
 def _abandonment(item: WorkItem, like: Message) -> Message:
-    request = new(like, item.abandonment)
+    # It accepts the descriptors of both implementations; types-protobuf knows of one. All three requests are alike.
+    descriptor = cast("Descriptor", like.DESCRIPTOR.file.message_types_by_name[item.abandonment])
+    request = cast("pb.AbandonActivityTaskRequest", message_factory.GetMessageClass(descriptor)())
     request.completionToken = item.token
     return request
 

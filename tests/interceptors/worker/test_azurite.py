@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.support.backend import RedeliveringBackend, Work, running
+from tests.support.backend import RedeliveringBackend, Work, running, wait_until
 from tests.support.hub import LEDGER_ID, Hub, calls_digest, calls_produce, operates, returns
+from tests.support.proxy import HEALTHY, Fault, FaultProxy, always
+from tests.support.scripted_store import prove
 
 from durabletask_payloads import Externalizer, PayloadStore
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
@@ -23,12 +24,14 @@ MAXIMUM = 100_000
 
 
 @contextlib.contextmanager
-def hub_on(store: PayloadStore, *, max_deliveries: int = 10) -> Generator[Hub]:
+def hub_on(store: PayloadStore, *, is_proven: bool = True) -> Generator[Hub]:
     backend = RedeliveringBackend()
     with contextlib.ExitStack() as stack:
         address = stack.enter_context(running(backend))
         externalizer = stack.enter_context(Externalizer(store, cache_bytes=0, message_budget_bytes=None))
-        yield Hub(backend, address, externalizer, stack, max_deliveries=max_deliveries)
+        if is_proven:
+            prove(externalizer, store)
+        yield Hub(backend, address, externalizer, stack)
 
 
 def store_on(connection_string: str, container: str) -> BlobPayloadStore:
@@ -81,17 +84,17 @@ def test_a_blob_that_is_gone_fails_the_orchestration_and_the_entity_keeps_its_to
         assert hub.backend.state_of(LEDGER_ID) == state
 
 
-def test_an_account_that_does_not_answer_is_tried_again_and_then_fails(
+def test_an_account_that_does_not_answer_delays_an_orchestration_and_fails_nothing(
     azurite: Azurite, container: str, fast: None
 ) -> None:
     """The reference logs the error of the Azure client after 15 s and more; the orchestration waits for ever."""
-    with socket.socket() as unused:  # bound, but nobody listens
-        unused.bind(("127.0.0.1", 0))
-        port: int = unused.getsockname()[1]
-        refused = azurite.connection_string.replace(f":{azurite.port}/", f":{port}/")
-        with store_on(refused, container) as store, hub_on(store, max_deliveries=2) as hub:
+    reset = Fault(reset_request_after=0)
+    with FaultProxy(azurite.port, always(reset)) as proxy:
+        at_proxy = azurite.connection_string.replace(f":{azurite.port}/", f":{proxy.port}/")
+        with store_on(at_proxy, container) as store, hub_on(store, is_proven=False) as hub:
             hub.start()
-            outcome = hub.run(calls_produce, 5_000, instance_id="order-1")
-            assert outcome.failed
-            assert "gave up after 2 deliveries" in outcome.message
-            assert hub.backend.deliveries[Work("activity", "order-1", 1)] == 2
+            instance = hub.client.schedule_new_orchestration(calls_produce, input=5_000, instance_id="order-1")
+            activity = Work("activity", "order-1", 1)
+            wait_until(lambda: hub.backend.abandonments[activity] > 12, what="12 abandonments, more than count")
+            proxy.plan = always(HEALTHY)
+            assert hub.end_of(instance).output == 5_000

@@ -15,7 +15,7 @@ from google.protobuf.struct_pb2 import Value
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 from tests.support.backend import wait_until
 from tests.support.call_forms import opened
-from tests.support.scripted_store import MAXIMUM, ScriptedStore
+from tests.support.scripted_store import MAXIMUM, ScriptedStore, nothing, prove
 
 from durabletask_payloads import (
     Externalizer,
@@ -24,6 +24,7 @@ from durabletask_payloads import (
     PayloadError,
     PayloadNotFoundError,
     PayloadStoreUnavailableError,
+    PayloadTooLargeError,
 )
 from durabletask_payloads.interceptors import PayloadInterceptor
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 LARGE = "x" * 5_000
 TOO_LARGE = "x" * (MAXIMUM + 1)
 LEDGER = "@ledger@1"
+TOO_LARGE_FOR_GRPC = "Received message larger than max (70001 vs. 70000)"
 
 
 def text(value: str) -> StringValue:
@@ -79,7 +81,7 @@ def activity_response(result: str) -> pb.ActivityResponse:
     return pb.ActivityResponse(instanceId="order-1", taskId=7, result=text(result), completionToken="token-1")
 
 
-def test_an_activity_that_can_not_be_completed_is_failed(form: Form, server: ScriptedServer) -> None:
+def test_an_activity_that_cannot_be_completed_is_failed(form: Form, server: ScriptedServer) -> None:
     request = activity_response(TOO_LARGE)
     form.call("CompleteActivityTask", request)
     sent = only(server, "CompleteActivityTask")
@@ -91,7 +93,7 @@ def test_an_activity_that_can_not_be_completed_is_failed(form: Form, server: Scr
     assert request == activity_response(TOO_LARGE)
 
 
-def test_an_activity_is_given_back_while_the_store_is_down(
+def test_an_activity_is_abandoned_while_the_store_is_down(
     form: Form, server: ScriptedServer, store: ScriptedStore
 ) -> None:
     failing(store, down())
@@ -105,18 +107,25 @@ def test_an_activity_is_given_back_while_the_store_is_down(
     assert request == activity_response(LARGE)
 
 
-def test_the_last_delivery_is_failed(
+def test_the_last_delivery_that_counts_is_failed(
     address: str, server: ScriptedServer, store: ScriptedStore, externalizer: Externalizer
 ) -> None:
-    failing(store, down())
+    """One counts if the store has served something else since the last one."""
     with opened("sync", address, externalizer, max_deliveries=3) as form:
-        for _ in range(2):
-            with pytest.raises(PayloadStoreUnavailableError):
+        for number in range(4):
+            failing(store, down())
+            if number < 3:
+                with pytest.raises(PayloadStoreUnavailableError):
+                    form.call("CompleteActivityTask", activity_response(LARGE))
+            else:
                 form.call("CompleteActivityTask", activity_response(LARGE))
-        form.call("CompleteActivityTask", activity_response(LARGE))
+            if number != 1:
+                store.uploading = store.downloading = nothing
+                prove(externalizer, store)
         sent = only(server, "CompleteActivityTask")
         assert isinstance(sent, pb.ActivityResponse)
         assert "gave up after 3 deliveries: the store is down" in sent.failureDetails.errorMessage
+        failing(store, down())
         with pytest.raises(PayloadStoreUnavailableError):  # it was completed, so this is another one
             form.call("CompleteActivityTask", activity_response(LARGE))
 
@@ -178,7 +187,7 @@ def assert_fails_and_frees(sent: Message, *, kept: bool) -> None:
         assert [action.id for action in unlocks] == [10, 11]
 
 
-def test_an_orchestration_that_can_not_be_completed_is_failed_and_its_locks_are_freed(
+def test_an_orchestration_that_cannot_be_completed_is_failed_and_its_locks_are_freed(
     form: Form, server: ScriptedServer
 ) -> None:
     stream = deliver(form, server, orchestrator_request())
@@ -190,16 +199,13 @@ def test_an_orchestration_that_can_not_be_completed_is_failed_and_its_locks_are_
     stream.cancel()
 
 
-def test_an_orchestration_that_is_given_back_by_a_stream_is_so_after_a_delay(
-    form: Form, server: ScriptedServer, store: ScriptedStore
-) -> None:
+def test_an_orchestration_is_abandoned_after_a_delay(form: Form, server: ScriptedServer, store: ScriptedStore) -> None:
     stream = deliver(form, server, orchestrator_request())
     stream.next()
     failing(store, down())
     started = time.monotonic()
     with pytest.raises(PayloadStoreUnavailableError):
         form.call("CompleteOrchestratorTask", orchestrator_response(result=LARGE))
-    assert server.named("AbandonTaskOrchestratorWorkItem") == []
     only(server, "AbandonTaskOrchestratorWorkItem")
     assert time.monotonic() - started > 0.1
     stream.cancel()
@@ -251,18 +257,15 @@ def test_only_the_result_at_fault_is_failed_where_the_rest_of_the_batch_fits(
     stream.cancel()
 
 
-@pytest.mark.parametrize("error", ["too large", "no right"])
-def test_a_batch_that_can_not_be_completed_is_failed_and_keeps_its_state(
-    error: str, form: Form, server: ScriptedServer, store: ScriptedStore
+def test_a_batch_that_cannot_be_completed_is_failed_and_keeps_its_state(
+    form: Form, server: ScriptedServer, store: ScriptedStore
 ) -> None:
     token = store.upload(LARGE.encode())
     stream = deliver(form, server, entity_request(state=token))
     received = stream.next()
     assert isinstance(received, pb.WorkItem)
     assert received.entityRequestV2.entityState.value == LARGE
-    request = batch_result("small", "small", state=TOO_LARGE if error == "too large" else LARGE)
-    if error == "no right":
-        failing(store, PayloadAccessDeniedError("no right"))
+    request = batch_result("small", "small", state=TOO_LARGE)
     form.call("CompleteEntityTask", request)
     sent = only(server, "CompleteEntityTask")
     assert isinstance(sent, pb.EntityBatchResult)
@@ -274,7 +277,19 @@ def test_a_batch_that_can_not_be_completed_is_failed_and_keeps_its_state(
     stream.cancel()
 
 
-def test_a_batch_whose_state_as_it_arrived_is_not_known_is_given_back(form: Form, server: ScriptedServer) -> None:
+def test_a_refused_credential_is_an_outage(form: Form, server: ScriptedServer, store: ScriptedStore) -> None:
+    """A key is rotated, a role is being assigned."""
+    stream = deliver(form, server, entity_request())
+    stream.next()
+    failing(store, PayloadAccessDeniedError("no right"))
+    with pytest.raises(PayloadStoreUnavailableError, match=r"entity @ledger@1 .* abandoned: no right"):
+        form.call("CompleteEntityTask", batch_result("small", "small", state=LARGE))
+    only(server, "AbandonTaskEntityWorkItem")
+    assert server.named("CompleteEntityTask") == []
+    stream.cancel()
+
+
+def test_a_batch_whose_state_as_it_arrived_is_not_known_is_abandoned(form: Form, server: ScriptedServer) -> None:
     """Failed without it, the state would be deleted."""
     with pytest.raises(PayloadError, match="entityState"):
         form.call("CompleteEntityTask", batch_result("small", state=TOO_LARGE))
@@ -282,7 +297,7 @@ def test_a_batch_whose_state_as_it_arrived_is_not_known_is_given_back(form: Form
     assert server.named("CompleteEntityTask") == []
 
 
-def test_the_state_of_a_batch_is_known_until_a_completion_got_through(
+def test_nothing_is_known_of_a_batch_after_its_completion_ended_in_whatever_way(
     form: Form, server: ScriptedServer, store: ScriptedStore
 ) -> None:
     token = store.upload(LARGE.encode())
@@ -292,10 +307,9 @@ def test_the_state_of_a_batch_is_known_until_a_completion_got_through(
     with pytest.raises(grpc.RpcError, match="gone"):
         form.call("CompleteEntityTask", batch_result("small", "small"))
     del server.answers["CompleteEntityTask"]
-    form.call("CompleteEntityTask", batch_result("small", "small", state=TOO_LARGE))
-    sent = server.named("CompleteEntityTask")[-1]
-    assert isinstance(sent, pb.EntityBatchResult)
-    assert sent.entityState.value == token
+    with pytest.raises(PayloadTooLargeError):  # failed without its state as it arrived, it would lose the state
+        form.call("CompleteEntityTask", batch_result("small", "small", state=TOO_LARGE))
+    only(server, "AbandonTaskEntityWorkItem")
     stream.cancel()
 
 
@@ -333,10 +347,12 @@ def test_what_grpc_refuses_for_its_size_is_sent_cut_or_failed(
 
     def answer(request: Message, context: grpc.ServicerContext) -> Message:
         if request.ByteSize() > 70_000:
-            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too large")
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, TOO_LARGE_FOR_GRPC)
         return pb.CompleteTaskResponse()
 
     server.answers["CompleteOrchestratorTask"] = answer
+    stream = deliver(form, server, orchestrator_request())
+    stream.next()
     request = pb.OrchestratorResponse(instanceId="order-1", completionToken="token-1")
     if cuttable:
         complete = request.actions.add().completeOrchestration
@@ -349,7 +365,7 @@ def test_what_grpc_refuses_for_its_size_is_sent_cut_or_failed(
     form.call("CompleteOrchestratorTask", request)
     *_, sent = server.named("CompleteOrchestratorTask")
     assert isinstance(sent, pb.OrchestratorResponse)
-    (action,) = sent.actions
+    *_, action = sent.actions
     details = action.completeOrchestration.failureDetails
     assert action.completeOrchestration.orchestrationStatus == pb.ORCHESTRATION_STATUS_FAILED
     if cuttable:
@@ -358,6 +374,7 @@ def test_what_grpc_refuses_for_its_size_is_sent_cut_or_failed(
     else:
         assert details.errorType == "durabletask_payloads.PayloadTooLargeError"
         assert "its largest field is OrchestratorResponse.actions.scheduleTask" in details.errorMessage
+    stream.cancel()
 
 
 def test_a_small_completion_that_is_refused_as_exhausted_is_left_to_the_worker(
@@ -377,7 +394,7 @@ def test_what_is_under_the_threshold_is_cut_too_where_the_server_takes_less(
 ) -> None:
     def refuse_first(request: Message, context: grpc.ServicerContext) -> Message:
         if len(server.named("CompleteActivityTask")) == 1:
-            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too large")
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, TOO_LARGE_FOR_GRPC)
         return pb.CompleteTaskResponse()
 
     server.answers["CompleteActivityTask"] = refuse_first
@@ -401,14 +418,14 @@ def test_the_outcome_of_a_completion_that_is_not_known_is_left_to_the_worker(
     assert request == activity_response(LARGE)
 
 
-def test_what_was_uploaded_for_a_completion_that_is_refused_for_good_is_deleted(
+def test_what_was_uploaded_for_a_completion_that_was_sent_stays(
     form: Form, server: ScriptedServer, store: ScriptedStore
 ) -> None:
-    """As when the instance is gone."""
+    """Whatever the answer is: the message may have been accepted before, and been sent again."""
     server.answers["CompleteActivityTask"] = lambda request, context: context.abort(grpc.StatusCode.NOT_FOUND, "gone")
     with pytest.raises(grpc.RpcError, match="gone"):
         form.call("CompleteActivityTask", activity_response(LARGE))
-    assert len(store) == 0
+    assert len(store) == 1
 
 
 def test_a_payload_over_the_maximum_is_named_as_that_also_where_the_message_is_over_the_budget(
@@ -464,7 +481,7 @@ def assert_goes_on(stream: Stream) -> None:
     assert received.completionToken == "small"
 
 
-def test_an_activity_that_can_not_be_resolved_is_failed_and_the_stream_goes_on(
+def test_an_activity_that_cannot_be_resolved_is_failed_and_the_stream_goes_on(
     form: Form, server: ScriptedServer, store: ScriptedStore
 ) -> None:
     token = store.upload(LARGE.encode())
@@ -478,7 +495,7 @@ def test_an_activity_that_can_not_be_resolved_is_failed_and_the_stream_goes_on(
     assert token in sent.failureDetails.errorMessage
 
 
-def test_an_orchestration_that_can_not_be_resolved_is_failed_and_its_locks_are_freed(
+def test_an_orchestration_that_cannot_be_resolved_is_failed_and_its_locks_are_freed(
     form: Form, server: ScriptedServer, store: ScriptedStore
 ) -> None:
     token = store.upload(LARGE.encode())
@@ -490,7 +507,7 @@ def test_an_orchestration_that_can_not_be_resolved_is_failed_and_its_locks_are_f
     assert_fails_and_frees(only(server, "CompleteOrchestratorTask"), kept=False)
 
 
-def test_an_item_that_can_not_be_resolved_now_is_given_back_and_the_stream_goes_on(
+def test_an_item_that_cannot_be_resolved_now_is_abandoned_and_the_stream_goes_on(
     form: Form, server: ScriptedServer, store: ScriptedStore
 ) -> None:
     token = store.upload(LARGE.encode())
@@ -507,7 +524,7 @@ def test_an_item_that_can_not_be_resolved_now_is_given_back_and_the_stream_goes_
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_an_operation_that_can_not_be_resolved_is_taken_out_and_failed_at_its_place(
+def test_an_operation_that_cannot_be_resolved_is_taken_out_and_failed_at_its_place(
     version: int, form: Form, server: ScriptedServer, store: ScriptedStore
 ) -> None:
     here, gone = store.upload(LARGE.encode()), store.upload(b"gone" * 1_000)
@@ -570,7 +587,7 @@ def test_a_batch_of_which_nothing_can_be_done_is_failed_and_keeps_its_state(
     assert sent.HasField("failureDetails")
 
 
-def test_a_batch_of_which_one_part_can_not_be_resolved_now_is_given_back_whole(
+def test_a_batch_of_which_one_part_cannot_be_resolved_now_is_abandoned_whole(
     form: Form, server: ScriptedServer, store: ScriptedStore
 ) -> None:
     slow, gone = store.upload(b"slow" * 1_000), store.upload(LARGE.encode())
@@ -588,7 +605,7 @@ def test_a_batch_of_which_one_part_can_not_be_resolved_now_is_given_back_whole(
     stream.cancel()
 
 
-def test_an_item_whose_failure_is_refused_is_given_back(
+def test_an_item_whose_failure_is_refused_is_abandoned(
     form: Form, server: ScriptedServer, store: ScriptedStore
 ) -> None:
     gone = store.upload(LARGE.encode())

@@ -282,6 +282,7 @@ def test_a_completion_that_is_refused_for_its_size_is_replaced_by_a_failure(hub:
         return grpc.StatusCode.RESOURCE_EXHAUSTED if completion.ByteSize() > 70_000 else None
 
     hub.backend.refuse = refuse
+    hub.backend.refusal = "Received message larger than max (70001 vs. 70000)"
     hub.start()
     outcome = hub.run(fans_out, [3_000, 10])
     assert outcome.failed

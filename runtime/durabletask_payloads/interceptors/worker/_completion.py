@@ -162,6 +162,8 @@ class Completions:
         changed = item.has_parts and item.fail_large_results(copy, error, maximum)
         # Stack traces are externalized from messages over their budget only.
         changed |= cut_texts(failures, maximum if copy.ByteSize() > goal else LONGEST_TEXT)
+        if not changed and not failures:
+            return None
         plan = self._externalizer.plan(copy, budget_bytes=goal)
         over = plan.over_budget
         if over is not None:

@@ -114,6 +114,9 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
         self._calls = calls
         self._ready: deque[_Arrived] = deque()
         self._is_open = True  # until it winds up
+        # A call that ends as cancelled, but not by us, means that the channel is closed. No call may begin there any
+        # more: grpcio 1.85 crashes when the first call of a method is made on a closed channel (grpc#43455).
+        self._is_channel_closed = False
         # By identity: all that the end of the stream has to abandon; those of them that wait to be deexternalized, or
         # are in that; and those whose completion or abandonment is being sent, which nobody else may abandon.
         self._held: dict[int, WorkItem] = {}
@@ -192,9 +195,8 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
             return _outcome(self._calls.send(item, completion, OWN_TIMEOUT_SECONDS))
         except Exception as error:
             code = _code_of(item, error)
-        if code is grpc.StatusCode.CANCELLED:  # the channel is closed: nothing can be sent any more
-            with self._changed:
-                self._finishing.discard(id(item))
+        if code is grpc.StatusCode.CANCELLED:
+            self._is_channel_closed = True
         return code
 
     def _next_ready(self) -> Message | None:
@@ -266,6 +268,8 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
     def _wind_up(self, error: Exception | None) -> None:
         _log_if_exhausted(error)
         with self._changed:
+            if isinstance(error, grpc.RpcError) and error.code() is grpc.StatusCode.CANCELLED and not self._is_stopping:
+                self._is_channel_closed = True
             items = {id(due.item): due.item for due in self._due} | self._held
             if self._is_stopping:
                 items |= {id(entry.item): entry.item for entry in self._ready if entry.item is not None}
@@ -284,6 +288,8 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
 
     def _abandon(self, items: Sequence[WorkItem], timeout: float) -> list[grpc.StatusCode]:
         """Abandon all of `items` at the same time, if the server can. Return the codes of the answers; never raises."""
+        if self._is_channel_closed:  # the server gives them to another worker
+            return [grpc.StatusCode.CANCELLED] * len(items)
         if self.can_abandon is False:
             return [grpc.StatusCode.UNIMPLEMENTED] * len(items)
         begun: list[CallIterator[Message] | None] = []

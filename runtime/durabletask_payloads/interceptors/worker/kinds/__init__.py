@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from durabletask_payloads.interceptors._protocol import rpc_path
+from durabletask_payloads.interceptors._protocol import SERVICE
 
 from ._activity import Activity
 from ._base import FailedOperation, Holder, WorkItem
@@ -28,5 +28,5 @@ __all__ = [
 
 KIND_BY_REQUEST: Final = {request: kind for kind in _KINDS for request in kind.requests}
 KIND_BY_COMPLETION: Final = {kind.complete: kind for kind in _KINDS}
-KIND_BY_PATH: Final = {rpc_path(kind.complete): kind for kind in _KINDS}
+KIND_BY_PATH: Final = {SERVICE + kind.complete: kind for kind in _KINDS}
 KIND_BY_ABANDON: Final = {kind.abandon: kind for kind in _KINDS}
