@@ -10,8 +10,8 @@ class PayloadError(Exception):
     """Base of all errors of this package.
 
     Attributes:
-        permanent: whether trying again can not help. Work items that meet a permanent error are completed
-            as failed; those that meet a transient one are given back to be delivered again.
+        permanent: False if trying again may help by itself. What becomes of a work item depends on more: see
+            `durabletask_payloads.interceptors`.
     """
 
     permanent: bool = True

@@ -151,7 +151,8 @@ def too_large(message: Message, size: int, budget: int | None) -> PayloadTooLarg
     """Return the error for a message that has `size` bytes without its payloads: over the budget, or refused."""
     allowed = "gRPC accepts" if budget is None else f"message_budget_bytes allows ({budget})"
     return PayloadTooLargeError(
-        f"{message.DESCRIPTOR.full_name} has {size} bytes after its payloads were taken out, more than {allowed}: "
+        f"{message.DESCRIPTOR.full_name} has {size} bytes after its payloads were taken out, which exceeds the maximum "
+        f"that {allowed}: "
         f"its largest field is {largest_field(message)}. Send less, or raise the limit of the server"
     )
 
