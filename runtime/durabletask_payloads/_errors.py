@@ -44,7 +44,7 @@ class PayloadIntegrityError(PayloadError):
 
 
 class PayloadStoreUnavailableError(PayloadError):
-    """The store did not answer, or answered that it can not now. The only transient one."""
+    """The store did not answer, or cannot serve now; or an Externalizer or store is closed. The only transient one."""
 
     permanent = False
 

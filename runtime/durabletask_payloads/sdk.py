@@ -4,7 +4,7 @@
 
 The SDK then moves the payloads with its own hooks, and decides what happens when that fails. What the interceptors
 do beyond it is not done: a completion that the store refuses is lost, and its orchestration waits for ever; a work
-item whose payload is gone is delivered for ever; nothing is given back while the store is down; the reasons of
+item whose payload is gone is delivered for ever; nothing is abandoned while the store is unavailable; the reasons of
 suspend, resume and rewind stay in the message; many payloads that are each under the threshold add up; nothing is
 cached, so that a chain of n large results is downloaded n(n+1)/2 times. See `durabletask_payloads.interceptors`.
 """

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-# How long `stop` waits for the thread, in seconds: a DNS query that hangs can not be interrupted.
+# How long `stop` waits for the thread, in seconds: a DNS query that hangs cannot be interrupted.
 _JOIN_SECONDS = 5.0
 
 
