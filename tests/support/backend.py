@@ -56,9 +56,14 @@ class RedeliveringBackend(sdk.InMemoryOrchestrationBackend):
         capabilities: those of each GetWorkItems request.
         refuse: returns the status to refuse a completion with, or None to accept it.
         refusal: the details of that status.
+        asked_to_abandon: how many calls to abandon a work item arrived, whatever the answer.
+
+    Args:
+        options: of the gRPC server.
+        can_abandon: false, as with the sidecar written in Go: it answers these calls with UNIMPLEMENTED.
     """
 
-    def __init__(self, *, options: Sequence[tuple[str, int]] = ()) -> None:
+    def __init__(self, *, options: Sequence[tuple[str, int]] = (), can_abandon: bool = True) -> None:
         super().__init__()
         self.deliveries: Counter[Work] = Counter()
         self.abandonments: Counter[Work] = Counter()
@@ -66,7 +71,9 @@ class RedeliveringBackend(sdk.InMemoryOrchestrationBackend):
         self.capabilities: list[list[int]] = []
         self.refuse: Callable[[Completion], grpc.StatusCode | None] = lambda completion: None
         self.refusal = "refused by the test"
+        self.asked_to_abandon = 0
         self._options = list(options)
+        self._can_abandon = can_abandon
         self._numbers = itertools.count(1)
         self._delivered: dict[tuple[str, str], _Delivery] = {}
 
@@ -194,7 +201,11 @@ class RedeliveringBackend(sdk.InMemoryOrchestrationBackend):
         is_new = self._accepts("entity", request, context)
         return super().CompleteEntityTask(request, context) if is_new else pb.CompleteTaskResponse()
 
-    def _abandoned(self, kind: str, token: str) -> None:
+    def _abandoned(self, kind: str, token: str, context: grpc.ServicerContext) -> None:
+        with self._lock:
+            self.asked_to_abandon += 1
+        if not self._can_abandon:
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, "this server cannot take work items back")
         with self._lock:
             delivery = self._delivered.get((kind, token))
             if delivery is not None:
@@ -204,19 +215,19 @@ class RedeliveringBackend(sdk.InMemoryOrchestrationBackend):
     def AbandonTaskActivityWorkItem(
         self, request: pb.AbandonActivityTaskRequest, context: grpc.ServicerContext
     ) -> pb.AbandonActivityTaskResponse:
-        self._abandoned("activity", request.completionToken)
+        self._abandoned("activity", request.completionToken, context)
         return pb.AbandonActivityTaskResponse()
 
     def AbandonTaskOrchestratorWorkItem(
         self, request: pb.AbandonOrchestrationTaskRequest, context: grpc.ServicerContext
     ) -> pb.AbandonOrchestrationTaskResponse:
-        self._abandoned("orchestration", request.completionToken)
+        self._abandoned("orchestration", request.completionToken, context)
         return pb.AbandonOrchestrationTaskResponse()
 
     def AbandonTaskEntityWorkItem(
         self, request: pb.AbandonEntityTaskRequest, context: grpc.ServicerContext
     ) -> pb.AbandonEntityTaskResponse:
-        self._abandoned("entity", request.completionToken)
+        self._abandoned("entity", request.completionToken, context)
         return pb.AbandonEntityTaskResponse()
 
     def SkipGracefulOrchestrationTerminations(
