@@ -214,15 +214,22 @@ class _CompletionCalls:
 
     def abandon(self, item: WorkItem, abandon: Abandon) -> bool:
         holder = item.holder
-        if holder is not None and holder.can_abandon and holder.abandon_later(item, abandon):
+        if holder is None:
+            self._abandon(item)
             return True
-        # Only an answer tells whether the server can take it back, and until then nothing may be lost.
-        is_held = holder is not None and holder.wait(abandon)
-        if holder is None or holder.can_abandon is not False:
-            code = self._abandon(item)
-            if holder is not None:
-                holder.can_abandon = code is not grpc.StatusCode.UNIMPLEMENTED
-        return not (is_held and holder is not None and holder.can_abandon is False)
+        # Only an answer tells whether the server can take it back, and until then nothing may be lost. At the end of
+        # the stream it is the stream that abandons the item: afterwards the channel may be closed, where to begin a
+        # call can crash gRPC.
+        if holder.can_abandon or not holder.wait(abandon):
+            if holder.can_abandon is not False:
+                holder.abandon_later(item, abandon)
+            return True
+        if holder.can_abandon is False:
+            return False
+        code = self._abandon(item)
+        if code in (grpc.StatusCode.OK, grpc.StatusCode.UNIMPLEMENTED):  # others say nothing about what it can do
+            holder.can_abandon = code is grpc.StatusCode.OK
+        return code is grpc.StatusCode.OK
 
     def _abandon(self, item: WorkItem) -> grpc.StatusCode:
         details = _CallDetails(self._details, timeout=OWN_TIMEOUT_SECONDS, rpc=item.abandon)
@@ -231,7 +238,7 @@ class _CompletionCalls:
         except Exception as error:  # of an interceptor below, or the channel is closed
             log.warning("%s could not be abandoned: %s", item, error)
             return grpc.StatusCode.UNKNOWN
-        if code is not grpc.StatusCode.OK:
+        if code not in (grpc.StatusCode.OK, grpc.StatusCode.UNIMPLEMENTED):
             log.warning("%s could not be abandoned: %s", item, code)
         return code
 

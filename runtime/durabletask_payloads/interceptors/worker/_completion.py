@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 import grpc
 
-from durabletask_payloads._errors import PayloadStoreUnavailableError
+from durabletask_payloads._errors import PayloadStoreUnavailableError, SchemaMismatchError
 from durabletask_payloads.externalizer._walkers import is_known
 from durabletask_payloads.interceptors._calls import EndedLocallyError
 from durabletask_payloads.interceptors._protocol import SMALL_BYTES, log, refused_for_size, too_large
@@ -44,7 +44,10 @@ class CompletionCalls(Protocol):
         ...
 
     def abandon(self, item: WorkItem, abandon: Abandon) -> bool:
-        """Abandon `item` after its delay; False, after the delay, if the server cannot take work items back."""
+        """Abandon `item` after its delay; False, after the delay, if it is to be completed again in place.
+
+        That is where the server cannot take work items back, and as long as it is not known whether it can.
+        """
         ...
 
 
@@ -82,9 +85,12 @@ class Completions:
         """
         item = self._registry.find(kind, completion)
         message = item.whole(completion) if item.failed else completion
-        plan = self._externalizer.plan(message)
         while True:
-            outcome = self._deliver(item, message, plan, calls, is_own=False)
+            plan = self._plan(message)
+            if isinstance(plan, _Undelivered):
+                outcome: CallFuture[Message] | _Undelivered = plan
+            else:
+                outcome = self._deliver(item, message, plan, calls, is_own=False)
             if not isinstance(outcome, _Undelivered):
                 return outcome
             verdict = self._registry.judge(item, outcome.error, "upload")
@@ -96,7 +102,15 @@ class Completions:
                 raise PayloadStoreUnavailableError(
                     f"{item} could not be completed, its work item was abandoned: {outcome.error}"
                 ) from outcome.error
-            # The server cannot take it back: the completion is sent again.
+            # The server did not take it back: the completion is sent again.
+
+    def _plan(self, message: Completion) -> UploadPlan | _Undelivered:
+        try:
+            return self._externalizer.plan(message)
+        except (KeyboardInterrupt, SchemaMismatchError):
+            raise
+        except BaseException as error:  # of the store's is_known_token
+            return _Undelivered(error)
 
     def _deliver(
         self, item: WorkItem, message: Completion, plan: UploadPlan, calls: CompletionCalls, *, is_own: bool
@@ -109,7 +123,9 @@ class Completions:
                 return _Undelivered(too_large(message, smallest, budget))
         try:
             receipt = self._externalizer.carry_out(plan, instance_id=item.instance_id or None)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever a store raises concerns this item alone
             return _Undelivered(error)
         try:
             call = calls.send(message, is_own=is_own)

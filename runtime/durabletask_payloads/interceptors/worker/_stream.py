@@ -97,8 +97,6 @@ class _Due(NamedTuple):
 class WorkItemStream(ReadAheadStream[_Arrived]):
     """GetWorkItems: items without tokens pass at once, the others in the order in which they are deexternalized."""
 
-    can_abandon: bool | None
-
     def __init__(
         self,
         call: CallIterator[Message],
@@ -108,7 +106,7 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
         calls: StreamCalls,
     ) -> None:
         super().__init__(call, externalizer.concurrency, timeout)
-        self.can_abandon = None
+        self._can_abandon: bool | None = None
         self._externalizer = externalizer
         self._registry = registry
         self._calls = calls
@@ -193,7 +191,7 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
             self._finishing.add(id(item))
         try:
             return _outcome(self._calls.send(item, completion, OWN_TIMEOUT_SECONDS))
-        except Exception as error:
+        except BaseException as error:
             code = _code_of(item, error)
         if code is grpc.StatusCode.CANCELLED:
             self._is_channel_closed = True
@@ -207,12 +205,23 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
 
     # ---- abandon ----------------------------------------------------------------------------------------------
 
+    @property
+    def can_abandon(self) -> bool | None:
+        return self._can_abandon
+
+    @can_abandon.setter
+    def can_abandon(self, can_abandon: bool | None) -> None:
+        with self._changed:
+            is_news = can_abandon is False and self._can_abandon is not False
+            self._can_abandon = can_abandon
+        if is_news:
+            log.warning("the server cannot take work items back: they stay here and are tried again")
+
     def abandon_later(self, item: WorkItem, abandon: Abandon) -> bool:
         with self._changed:
-            if not self._is_open or self._is_stopping:
-                return False
-            self._schedule(item, None, abandon)
-            return True
+            if self._is_open:  # the end of the stream abandons what is scheduled
+                self._schedule(item, None, abandon)
+            return self._is_open
 
     def wait(self, abandon: Abandon) -> bool:
         now = time.monotonic()
@@ -229,7 +238,7 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
         now = time.monotonic()
         entry = None if self.can_abandon else entry
         self._due.append(_Due(item, entry, now + abandon.delay, now + abandon.least_delay, self._registry.served()))
-        if self._abandoner is None:
+        if self._abandoner is None and not self._is_stopping:
             self._abandoner = Thread(target=self._abandon_when_due, name="durabletask-payloads-abandoner", daemon=True)
             with suppress(RuntimeError):  # the interpreter shuts down: the server delivers it again
                 self._abandoner.start()
@@ -280,6 +289,8 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
             self._held.clear()
             self._is_open = False
             self._changed.notify_all()
+        if _is_closed(error):  # the server delivers all of them again
+            items.clear()
         farewell = time.monotonic() + FAREWELL_SECONDS
         self._abandon(list(items.values()), FAREWELL_SECONDS)
         with self._changed:  # the channel may be closed as soon as this returns
@@ -297,23 +308,25 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
         for item in items:
             try:
                 begun.append(self._calls.abandon(item, timeout))
-            except Exception as error:
+            except BaseException as error:
                 failed[len(begun)] = _code_of(item, error)
                 begun.append(None)
         codes: list[grpc.StatusCode] = []
         for item, call in zip(items, begun, strict=True):
             try:
                 codes.append(failed[len(codes)] if call is None else _outcome(call))
-            except Exception as error:
+            except BaseException as error:
                 codes.append(_code_of(item, error))
-            if codes[-1] is grpc.StatusCode.UNIMPLEMENTED:
-                if self.can_abandon is None:
-                    log.warning("the server cannot take work items back: they stay here and are tried again")
-                self.can_abandon = False
-            else:
-                self.can_abandon = self.can_abandon or codes[-1] is grpc.StatusCode.OK or None
+            if codes[-1] in (grpc.StatusCode.OK, grpc.StatusCode.UNIMPLEMENTED):
+                self.can_abandon = codes[-1] is grpc.StatusCode.OK
+            if codes[-1] is not grpc.StatusCode.UNIMPLEMENTED and codes[-1] not in _TRY_AGAIN:
                 self._registry.abandoned(item)
         return codes
+
+
+def _is_closed(error: Exception | None) -> bool:
+    """Return whether `error` says that the channel is closed. To begin a call there can crash gRPC."""
+    return isinstance(error, grpc.RpcError) and "Channel closed" in (error.details() or "")
 
 
 def _outcome(call: CallIterator[Message]) -> grpc.StatusCode:
@@ -322,12 +335,13 @@ def _outcome(call: CallIterator[Message]) -> grpc.StatusCode:
     return grpc.StatusCode.OK
 
 
-def _code_of(item: WorkItem, error: Exception) -> grpc.StatusCode:
+def _code_of(item: WorkItem, error: BaseException) -> grpc.StatusCode:
     """Return the status code for what a call of ours for `item` raised, of gRPC or of an interceptor below."""
     if isinstance(error, grpc.RpcError):
         code = error.code()
-    else:  # ValueError: the channel is closed, and the server gives the item to another worker
-        code = grpc.StatusCode.CANCELLED if isinstance(error, ValueError) else grpc.StatusCode.UNKNOWN
+    else:  # once the channel is closed gRPC raises this ValueError, and the server gives the item to another worker
+        is_closed = isinstance(error, ValueError) and "Cannot invoke RPC" in str(error)
+        code = grpc.StatusCode.CANCELLED if is_closed else grpc.StatusCode.UNKNOWN
     if code is not grpc.StatusCode.UNIMPLEMENTED:
         log.warning("a call for %s failed: %s", item, code if code is not grpc.StatusCode.UNKNOWN else error)
     return code
