@@ -54,14 +54,16 @@ class PayloadCache:
     """
 
     def __init__(self, capacity_bytes: int) -> None:
+        self._capacity = capacity_bytes
         self._largest = capacity_bytes // 4
-        self._payloads: LRUCache[str, bytes] = LRUCache(capacity_bytes, getsizeof=len)
         self._renew()
         renewed_after_fork(self._renew)
         self._hits = self._misses = self._evictions = 0
 
     def _renew(self) -> None:
         self._lock = Lock()
+        # Empty, also after a fork: a thread of the parent may have been half through a change.
+        self._payloads: LRUCache[str, bytes] = LRUCache(self._capacity, getsizeof=len)
         self._downloads: dict[str, Future[bytes]] = {}
 
     @property

@@ -8,6 +8,7 @@ from typing import Final
 from urllib.parse import quote
 
 from durabletask_payloads._errors import PayloadIntegrityError, PayloadTokenError
+from durabletask_payloads._lifecycle import renewed_after_fork
 
 from ._azure_options import BlobPayloadStoreOptions, parse_location
 from ._base import TokenStore
@@ -55,9 +56,13 @@ class BlobPayloadStore(TokenStore):
                     f"the trusted location {account_url}/{container} is in another account than {self._account_url}: "
                     "reading it needs a token credential, since keys and signatures are good for one account only"
                 )
-        self._lock = threading.Lock()
         self._client: BlobClient | None = None
         self._closed = False
+        self._renew()
+        renewed_after_fork(self._renew)
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
 
     @property
     def options(self) -> BlobPayloadStoreOptions:
