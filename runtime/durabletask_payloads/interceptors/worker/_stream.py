@@ -148,8 +148,11 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
 
     def _submit(self, entry: _Arrived, item: WorkItem) -> None:
         self._resolving.add(id(item))
-        with suppress(RuntimeError):  # the interpreter shuts down: the end of the stream abandons it
+        try:
             self._threads().submit(self._deexternalize, entry, item)
+        except RuntimeError:  # the interpreter shuts down, which may take as long as the stream: not without this item
+            self._resolving.discard(id(item))
+            self._schedule(item, entry, self._registry.retry_later(item))
 
     def _deexternalize(self, entry: _Arrived, item: WorkItem) -> None:
         work = cast("pb.WorkItem", entry.message)  # as in _look_at
