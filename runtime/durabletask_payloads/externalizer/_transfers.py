@@ -24,6 +24,7 @@ class Transfers:
 
     All work is blocking code. Async callers await a thread, so that nothing is ever held by an event loop: no slot,
     no download that others wait for. Safe for any number of threads and event loops; a forked child starts afresh.
+    While the interpreter shuts down, the calling thread does everything by itself.
 
     Args:
         concurrency: how many slots and threads there are.
@@ -59,7 +60,7 @@ class Transfers:
         under way run to their end in the background, and are undone there.
 
         Raises:
-            PayloadStoreUnavailableError: this was closed, or the interpreter shuts down.
+            PayloadStoreUnavailableError: this was closed, or there can be no further thread.
         """
         self._check_open()
         takes_part = undo is None or current_thread() is not main_thread()
@@ -138,8 +139,16 @@ class Transfers:
                 self._pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="durabletask-payloads")
             try:
                 return self._pool.submit(work)
-            except RuntimeError as error:  # at exit: it says nothing about the payload
-                raise PayloadStoreUnavailableError(f"no transfer can begin any more: {error}") from error
+            except RuntimeError as error:
+                if "shutdown" not in str(error):  # there can be no further thread: it says nothing about the payload
+                    raise PayloadStoreUnavailableError(f"no transfer can begin now: {error}") from error
+        # The interpreter shuts down: pools take no work any more, but the calling thread is still waited for.
+        done: Future[_Result] = Future()
+        try:
+            done.set_result(work())
+        except Exception as error:
+            done.set_exception(error)
+        return done
 
     def _in_background(self, work: Callable[[], None]) -> None:
         def run() -> None:
