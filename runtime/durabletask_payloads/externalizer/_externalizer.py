@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -187,7 +188,12 @@ class Externalizer(Closing):
             return token
 
         tokens = self._transfers.each(partial(self._counters.counted, upload), batches, undo=self._discard)
-        if len(set(tokens)) < len(tokens):
+        times = Counter(tokens)
+        if len(times) < len(tokens):
+            for token in times:
+                self._cache.discard(token)
+            # One that was returned twice may also be that of an earlier message.
+            self._discard(token for token, count in times.items() if count == 1)
             raise PayloadError(f"{name_of(self._store)}.upload returned one token for several payloads")
         return tokens
 
