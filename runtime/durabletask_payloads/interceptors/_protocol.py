@@ -36,7 +36,7 @@ SMALL_BYTES: Final = 64 * 1024
 # RESOURCE_EXHAUSTED is also the code of a quota. It is about the size of a message if its text says so (gRPC's C core
 # and Go, Java, .NET), or if more was sent than gRPC accepts by default, in bytes.
 _TOO_LARGE: Final = (
-    "message larger than max",
+    "larger than max",
     "message exceeds maximum size",
     "exceeds the maximum configured message size",
 )
@@ -144,6 +144,8 @@ def _parts_of(response: Message) -> Sequence[Message]:
 def refused_for_size(details: str | None, sent_bytes: int) -> bool:
     """Return whether RESOURCE_EXHAUSTED with `details` means that the message of `sent_bytes` was too large."""
     text = (details or "").lower()
+    if "client: received" in text:  # it is the response that was too large
+        return False
     return sent_bytes > _DEFAULT_LIMIT or any(phrase in text for phrase in _TOO_LARGE)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 import grpc
 
-from durabletask_payloads._errors import PayloadStoreUnavailableError, SchemaMismatchError
+from durabletask_payloads._errors import PayloadStoreUnavailableError, PayloadTooLargeError, SchemaMismatchError
 from durabletask_payloads.externalizer._walkers import is_known
 from durabletask_payloads.interceptors._calls import EndedLocallyError
 from durabletask_payloads.interceptors._protocol import SMALL_BYTES, log, refused_for_size, too_large
@@ -127,15 +127,17 @@ class Completions:
             raise
         except BaseException as error:  # whatever a store raises concerns this item alone
             return _Undelivered(error)
+        too_large_for_grpc: PayloadTooLargeError | None = None
         try:
             call = calls.send(message, is_own=is_own)
             code = call.code()
-            sent_bytes = message.ByteSize() if code is grpc.StatusCode.RESOURCE_EXHAUSTED else 0
+            if code is grpc.StatusCode.RESOURCE_EXHAUSTED and refused_for_size(call.details(), message.ByteSize()):
+                too_large_for_grpc = too_large(message, message.ByteSize(), None)  # as sent, with its tokens
         finally:
             receipt.restore()
         # From here on the payloads stay, whatever the answer: the server may have taken the message before.
-        if sent_bytes and refused_for_size(call.details(), sent_bytes):
-            return _Undelivered(too_large(message, sent_bytes, None))
+        if too_large_for_grpc is not None:
+            return _Undelivered(too_large_for_grpc)
         if isinstance(call, EndedLocallyError):  # it was not sent
             receipt.rollback()
         self._ended(item, code)

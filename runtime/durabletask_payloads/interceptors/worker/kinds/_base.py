@@ -24,8 +24,13 @@ if TYPE_CHECKING:
 class Holder(Protocol):
     """The stream that a work item arrived on."""
 
-    can_abandon: bool | None
-    """Whether the server can take a work item back; None until that was tried."""
+    @property
+    def can_abandon(self) -> bool | None:
+        """Whether the server can take a work item back; None until that was tried."""
+        ...
+
+    @can_abandon.setter
+    def can_abandon(self, can_abandon: bool | None) -> None: ...
 
     def abandon_later(self, item: WorkItem, abandon: Abandon) -> bool:
         """Abandon `item` after its delay, or when the stream ends. Return False if it has ended."""
