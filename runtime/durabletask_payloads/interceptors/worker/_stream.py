@@ -295,7 +295,8 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
         if _is_closed(error):  # the server delivers all of them again
             items.clear()
         farewell = time.monotonic() + FAREWELL_SECONDS
-        self._abandon(list(items.values()), FAREWELL_SECONDS)
+        if not _is_of_closed_channel(error):  # on one, the first call of a method is a crash in gRPC
+            self._abandon(list(items.values()), FAREWELL_SECONDS)
         with self._changed:  # the channel may be closed as soon as this returns
             self._changed.wait_for(lambda: not self._finishing, max(farewell - time.monotonic(), 0.0))
         self._registry.stream_ended(self)
@@ -348,6 +349,13 @@ def _code_of(item: WorkItem, error: BaseException) -> grpc.StatusCode:
     if code is not grpc.StatusCode.UNIMPLEMENTED:
         log.warning("a call for %s failed: %s", item, code if code is not grpc.StatusCode.UNKNOWN else error)
     return code
+
+
+def _is_of_closed_channel(error: Exception | None) -> bool:
+    """Return whether a stream ended because its channel was closed on this side. Only the details tell."""
+    if not isinstance(error, grpc.RpcError) or error.code() is not grpc.StatusCode.CANCELLED:
+        return False
+    return "Channel closed" in (error.details() or "")
 
 
 grpc.Call.register(WorkItemStream)  # for isinstance
