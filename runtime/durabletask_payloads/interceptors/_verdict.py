@@ -33,6 +33,8 @@ _MISSING = (PayloadNotFoundError, PayloadTokenError)
 
 _FIRST_DELAY_SECONDS = 0.25
 _LONGEST_DELAY_SECONDS = 60.0
+_ITEM_FACTOR = 2.0
+_OUTAGE_FACTOR = 1.5
 
 
 class Abandon(NamedTuple):
@@ -97,8 +99,8 @@ def _is_transient(error: BaseException) -> bool:
 class Backoff:
     """Delays before work items are abandoned: without them, redelivery would be a hot loop.
 
-    A delay grows with the failed deliveries of the work item, and with the rounds in which the store failed and served
-    nothing. Safe for any number of threads.
+    A delay grows with the failures of the work item, and, somewhat slower, with the rounds in which the store failed
+    and served nothing: so that after an outage the next try comes soon. Safe for any number of threads.
 
     Args:
         served: counts what the store has served.
@@ -121,7 +123,7 @@ class Backoff:
         self._round_ends = 0.0
 
     def delay(self, failures: int) -> Abandon:
-        """Return how long to wait after a work item has failed that many times."""
+        """Return how long to wait after a work item has failed that many times while the store served others."""
         now, jitter = self._clock(), self._jitter()
         with self._lock:
             served = self._served()
@@ -131,10 +133,10 @@ class Backoff:
                 self._round_ends = 0.0
             if now >= self._round_ends:
                 self._round += 1
-                self._round_ends = now + _seconds(self._round)
-            own = _seconds(failures)
-            return Abandon(max(_seconds(self._round), own) * jitter, own * jitter)
+                self._round_ends = now + _seconds(self._round, _OUTAGE_FACTOR)
+            own = _seconds(failures, _ITEM_FACTOR)
+            return Abandon(max(_seconds(self._round, _OUTAGE_FACTOR), own) * jitter, own * jitter)
 
 
-def _seconds(step: int) -> float:
-    return min(_LONGEST_DELAY_SECONDS, _FIRST_DELAY_SECONDS * 2.0 ** min(step - 1, 20))
+def _seconds(step: int, factor: float) -> float:
+    return min(_LONGEST_DELAY_SECONDS, _FIRST_DELAY_SECONDS * factor ** min(max(step - 1, 0), 40))

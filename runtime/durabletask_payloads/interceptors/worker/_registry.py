@@ -155,7 +155,7 @@ class Registry:
                 final.__cause__ = error
                 return Final(final)
             case Decision.COUNT | Decision.WAIT:
-                return self._backoff.delay(failures.total)
+                return self._backoff.delay(failures.counted)
 
     def is_final(self, item: WorkItem, error: BaseException, direction: Literal["upload", "download"]) -> bool:
         """Return whether a further error of the delivery of `item` that was judged last is final, too."""
