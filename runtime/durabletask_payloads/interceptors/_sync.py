@@ -235,7 +235,9 @@ class _CompletionCalls:
         details = _CallDetails(self._details, timeout=OWN_TIMEOUT_SECONDS, rpc=item.abandon)
         try:
             code = self._send(details, _abandonment(item, self._like)).code()
-        except Exception as error:  # of an interceptor below, or the channel is closed
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # of an interceptor below, or the channel is closed
             log.warning("%s could not be abandoned: %s", item, error)
             return grpc.StatusCode.UNKNOWN
         if code not in (grpc.StatusCode.OK, grpc.StatusCode.UNIMPLEMENTED):

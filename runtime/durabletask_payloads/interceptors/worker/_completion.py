@@ -30,6 +30,17 @@ if TYPE_CHECKING:
 # The size that a completion is cut to, in bytes, when the limit of the server that refused it is not known.
 _GOAL = 1024 * 1024
 
+# Answers to a substitute after which the work item may still be ours. INTERNAL: an interceptor below raised, too.
+_NOT_SENT = frozenset(
+    {
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.UNKNOWN,
+    }
+)
+
 
 class CompletionCalls(Protocol):
     """gRPC, as the completion of a work item sees it."""
@@ -164,9 +175,14 @@ class Completions:
             raise error
         log.error("completing %s as failed: %s", item, error)
         threshold = self._externalizer.store.options.threshold_bytes
-        call = calls.send(item.substitute(message, error, threshold), is_own=True)
-        self._ended(item, call.code())
-        return call
+        substitute = item.substitute(message, error, threshold)
+        while True:
+            call = calls.send(substitute, is_own=True)
+            code = call.code()
+            # The SDK does not know of this call, so it is for us to see that the work item is not held for ever.
+            if code not in _NOT_SENT or calls.abandon(item, self._registry.retry_later(item)):
+                self._ended(item, code)
+                return call
 
     def _truncated(
         self, item: WorkItem, message: Completion, error: BaseException
