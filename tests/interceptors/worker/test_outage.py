@@ -20,7 +20,7 @@ from tests.support.scripted_store import ScriptedStore, nothing, prove
 from tests.support.senders import Sender
 
 from durabletask_payloads import Externalizer, PayloadStoreUnavailableError
-from durabletask_payloads.interceptors import PayloadInterceptor, _sync, _verdict
+from durabletask_payloads.interceptors import PayloadInterceptor, _verdict
 from durabletask_payloads.interceptors.worker import Registry
 
 if TYPE_CHECKING:
@@ -58,9 +58,9 @@ class TouchyStore(ScriptedStore):
         super().__init__()
         self.asking: Callable[[str], None] = lambda text: None
 
-    def is_known_token(self, token: str) -> bool:
-        self.asking(token)
-        return super().is_known_token(token)
+    def is_known_token(self, value: str) -> bool:
+        self.asking(value)
+        return super().is_known_token(value)
 
 
 class Below(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
@@ -196,7 +196,7 @@ def long_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     def registry(max_deliveries: int, stats: Callable[[], PayloadStats]) -> Registry:
         return Registry(max_deliveries, stats, Clock())
 
-    monkeypatch.setattr(_sync, "Registry", registry)
+    monkeypatch.setattr("durabletask_payloads.interceptors._sync.Registry", registry)
 
 
 def activity(number: int, text: str) -> pb.WorkItem:
