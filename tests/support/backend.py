@@ -49,6 +49,10 @@ class _Delivery(NamedTuple):
 class RedeliveringBackend(sdk.InMemoryOrchestrationBackend):
     """The SDK's in-memory backend with redelivery. Start it with `start`, or use `running`.
 
+    Args:
+        options, interceptors: of the gRPC server.
+        interceptors: of the gRPC server.
+
     Attributes:
         deliveries: how often each work item was delivered.
         abandonments: how often each was abandoned by its worker.
@@ -59,11 +63,17 @@ class RedeliveringBackend(sdk.InMemoryOrchestrationBackend):
         asked_to_abandon: how many calls to abandon a work item arrived, whatever the answer.
 
     Args:
-        options: of the gRPC server.
+        options, interceptors: of the gRPC server.
         can_abandon: false, as with the sidecar written in Go: it answers these calls with UNIMPLEMENTED.
     """
 
-    def __init__(self, *, options: Sequence[tuple[str, int]] = (), can_abandon: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        options: Sequence[tuple[str, int]] = (),
+        interceptors: Sequence[grpc.ServerInterceptor] = (),
+        can_abandon: bool = True,
+    ) -> None:
         super().__init__()
         self.deliveries: Counter[Work] = Counter()
         self.abandonments: Counter[Work] = Counter()
@@ -74,6 +84,7 @@ class RedeliveringBackend(sdk.InMemoryOrchestrationBackend):
         self.asked_to_abandon = 0
         self._options = list(options)
         self._can_abandon = can_abandon
+        self._interceptors = list(interceptors)
         self._numbers = itertools.count(1)
         self._delivered: dict[tuple[str, str], _Delivery] = {}
 
@@ -82,7 +93,8 @@ class RedeliveringBackend(sdk.InMemoryOrchestrationBackend):
         self._shutdown_event.clear()
         executor = futures.ThreadPoolExecutor(_THREADS, thread_name_prefix="backend")
         # SO_REUSEPORT, gRPC's default, lets two backends start on one port.
-        self._server = grpc.server(executor, options=[("grpc.so_reuseport", 0), *self._options])
+        options = [("grpc.so_reuseport", 0), *self._options]
+        self._server = grpc.server(executor, interceptors=self._interceptors, options=options)
         add = cast("Callable[[object, grpc.Server], None]", stubs.add_TaskHubSidecarServiceServicer_to_server)
         add(self, self._server)
         self._port = self._server.add_insecure_port("127.0.0.1:0")
@@ -277,10 +289,11 @@ def register(hub_worker: worker.TaskHubGrpcWorker, functions: Iterable[Callable[
             hub_worker.add_activity(function)
 
 
-def client_on(address: str, interceptors: Sequence[object] = ()) -> client.TaskHubGrpcClient:
+def client_on(address: str, interceptors: Sequence[object] = (), **arguments: Any) -> client.TaskHubGrpcClient:
     """Make a client. The caller closes it."""
     of = client.TaskHubGrpcClient
-    return of(host_address=address, interceptors=cast("Any", list(interceptors)), **quiet(of))  # as above
+    # Any: as above.
+    return of(host_address=address, interceptors=cast("Any", list(interceptors)), **{**quiet(of), **arguments})
 
 
 def wait_until(condition: Callable[[], bool], *, seconds: float = 20, what: str = "it") -> None:
