@@ -11,6 +11,7 @@ from tests.slow.soak.storage import CUT_BODY
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.slow.soak.server import LostAnswers
     from tests.slow.soak.worker import Farewell
 
 
@@ -21,7 +22,7 @@ class Deliveries(NamedTuple):
         items: how many there were: an orchestration or an entity is one, however often it has work.
         deliveries: how often one was handed to a worker.
         abandoned: how many of these the worker abandoned.
-        lost: how many of these a worker had when it was killed.
+        lost: how many of these a worker had when its process ended or its stream did.
         most: the most deliveries of one item.
     """
 
@@ -40,6 +41,34 @@ class Payloads(NamedTuple):
     referenced: int
     missing: int
 
+    @property
+    def garbage(self) -> int:
+        """Those that nothing refers to, for `sweep`: after a refusal, an abandonment or a kill they stay."""
+        return self.stored - self.referenced + self.missing
+
+
+class Exit(NamedTuple):
+    """An exit of a worker without stop: how many work items were in flight, and whether its process ended by itself."""
+
+    held: int
+    is_done: bool
+
+
+class Memory(NamedTuple):
+    """The resident memory of a worker at its end, without its cache, in bytes.
+
+    Attributes:
+        calm: of a worker without trouble.
+        troubled: of the last one of the soak, which had the same orchestrations.
+    """
+
+    calm: int
+    troubled: int
+
+    @property
+    def extra(self) -> int:
+        return self.troubled - self.calm
+
 
 @dataclass
 class Report:
@@ -52,9 +81,11 @@ class Report:
         wrong: results that differ from the expected ones, a line each.
         left: what was not there before, here or in the last worker: threads, file descriptors, processes.
         kills: how many work items the worker held each time that it was killed.
+        exits: of a worker's process without stop.
         downtimes: of the storage, in seconds.
         retries: how often a client was told to try again later, by call.
         requests: that came to the storage; `asked` has them by method, `faults` those that went wrong, by how.
+        answers: those that the server lost, and the messages that it refused since it had taken them.
         logged: the warnings and errors of all workers, by what they say.
     """
 
@@ -66,6 +97,7 @@ class Report:
     wrong: list[str] = field(default_factory=list[str])
     left: list[str] = field(default_factory=list[str])
     kills: list[int] = field(default_factory=list[int])
+    exits: list[Exit] = field(default_factory=list[Exit])
     downtimes: list[float] = field(default_factory=list[float])
     retries: Counter[str] = field(default_factory=Counter[str])
     requests: int = 0
@@ -73,6 +105,8 @@ class Report:
     faults: Counter[str] = field(default_factory=Counter[str])
     deliveries: list[Deliveries] = field(default_factory=list[Deliveries])
     payloads: Payloads = field(default_factory=lambda: Payloads(0, 0, 0))
+    answers: LostAnswers | None = None
+    memory: Memory = field(default_factory=lambda: Memory(0, 0))
     logged: Counter[str] = field(default_factory=Counter[str])
     farewell: Farewell | None = None
 
@@ -98,6 +132,10 @@ class Report:
             yield kind, how, number
         for held in self.kills:
             yield "worker killed (SIGKILL)", "work items that it held", held
+        for exited in self.exits:
+            yield "worker exited, no stop", "work items that it held", exited.held
+        for exited in self.exits:
+            yield "worker exited, no stop", "ended by itself, without SIGKILL", exited.is_done
         for seconds in self.downtimes:
             yield "storage stopped (SIGTERM)", "seconds until it was back", f"{seconds:.1f}"
         yield "requests to the storage", "all", self.requests
@@ -112,14 +150,21 @@ class Report:
         )
         for how, number in sorted(self.faults.items()):
             yield "failed by us", how, number
+        if self.answers is not None:
+            for method, number in sorted(self.answers.lost.items()):
+                yield "taken, answer lost", method, number
+            for method, number in sorted(self.answers.refused.items()):
+                yield "refused, taken before", method, number
+            yield "refused, taken before", "sent again by gRPC", self.answers.resent
         yield "blobs at the end", "stored", self.payloads.stored
         yield "blobs at the end", "referred to by the backend", self.payloads.referenced
         yield "blobs at the end", "referred to, but not there", self.payloads.missing
+        yield "blobs at the end", "garbage, for sweep", self.payloads.garbage
         for work in self.deliveries:
             yield f"work items: {work.kind}", "different ones", work.items
             yield f"work items: {work.kind}", "deliveries", work.deliveries
             yield f"work items: {work.kind}", "deliveries that were abandoned", work.abandoned
-            yield f"work items: {work.kind}", "deliveries that a killed worker held", work.lost
+            yield f"work items: {work.kind}", "deliveries that a lost worker held", work.lost
             yield f"work items: {work.kind}", "the most deliveries of one", work.most
         for call, number in sorted(self.retries.items()):
             yield "client, told to try again", call, number
@@ -129,3 +174,5 @@ class Report:
             yield "the last worker", "uploads", self.farewell.uploads
             yield "the last worker", "downloads", self.farewell.downloads
             yield "the last worker", "hits of the cache", self.farewell.cache_hits
+        yield "the last worker", "MiB resident, without its cache", f"{self.memory.troubled / 2**20:.0f}"
+        yield "a worker without trouble", "MiB resident, without its cache", f"{self.memory.calm / 2**20:.0f}"
