@@ -77,7 +77,7 @@ class Entity(WorkItem):
         return "entity", "", 0, self.token
 
     def __str__(self) -> str:
-        return f"entity {self.instance_id}"
+        return f"entity {self.instance_id}" if self.instance_id else "an entity whose stream has ended"
 
     # ---- arrival ----------------------------------------------------------------------------------------------
 
