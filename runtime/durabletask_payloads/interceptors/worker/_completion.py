@@ -80,7 +80,7 @@ class Completions:
         self._small_bytes = None if externalizer.strict else min(SMALL_BYTES, threshold)
 
     def is_plain(self, kind: type[WorkItem], completion: object) -> bool:
-        """Return whether `completion` can be sent as it is, and only has to be noted when it was accepted."""
+        """Return whether `completion` can be sent as it is, so that only its end has to be noted."""
         if self._small_bytes is None or not is_known(completion):
             return False
         message = cast("Completion", completion)  # by its RPC

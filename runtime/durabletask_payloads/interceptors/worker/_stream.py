@@ -112,8 +112,8 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
         self._calls = calls
         self._ready: deque[_Arrived] = deque()
         self._is_open = True  # until it winds up
-        # A call that ends as cancelled, but not by us, means that the channel is closed. No call may begin there any
-        # more: grpcio 1.85 crashes when the first call of a method is made on a closed channel (grpc#43455).
+        # No call may begin there any more: grpcio 1.85 crashes when the first call of a method is made on a closed
+        # channel (grpc#43455).
         self._is_channel_closed = False
         # By identity: all that the end of the stream has to abandon; those of them that wait to be deexternalized, or
         # are in that; and those whose completion or abandonment is being sent, which nobody else may abandon.
@@ -195,10 +195,8 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
         try:
             return _outcome(self._calls.send(item, completion, OWN_TIMEOUT_SECONDS))
         except BaseException as error:
-            code = _code_of(item, error)
-        if code is grpc.StatusCode.CANCELLED:
-            self._is_channel_closed = True
-        return code
+            self._is_channel_closed = self._is_channel_closed or _is_of_closed_channel(error)
+            return _code_of(item, error)
 
     def _next_ready(self) -> Message | None:
         return self._ready.popleft().message if self._ready else None
@@ -280,23 +278,19 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
     def _wind_up(self, error: Exception | None) -> None:
         _log_if_exhausted(error)
         with self._changed:
-            if isinstance(error, grpc.RpcError) and error.code() is grpc.StatusCode.CANCELLED and not self._is_stopping:
-                self._is_channel_closed = True
+            self._is_channel_closed = self._is_channel_closed or _is_of_closed_channel(error)
             items = {id(due.item): due.item for due in self._due} | self._held
             if self._is_stopping:
                 items |= {id(entry.item): entry.item for entry in self._ready if entry.item is not None}
                 self._ready.clear()
-            for completing in self._finishing:
-                items.pop(completing, None)
+            for finishing in self._finishing:
+                items.pop(finishing, None)
             self._due.clear()
             self._held.clear()
             self._is_open = False
             self._changed.notify_all()
-        if _is_closed(error):  # the server delivers all of them again
-            items.clear()
         farewell = time.monotonic() + FAREWELL_SECONDS
-        if not _is_of_closed_channel(error):  # on one, the first call of a method is a crash in gRPC
-            self._abandon(list(items.values()), FAREWELL_SECONDS)
+        self._abandon(list(items.values()), FAREWELL_SECONDS)
         with self._changed:  # the channel may be closed as soon as this returns
             self._changed.wait_for(lambda: not self._finishing, max(farewell - time.monotonic(), 0.0))
         self._registry.stream_ended(self)
@@ -328,11 +322,6 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
         return codes
 
 
-def _is_closed(error: Exception | None) -> bool:
-    """Return whether `error` says that the channel is closed. To begin a call there can crash gRPC."""
-    return isinstance(error, grpc.RpcError) and "Channel closed" in (error.details() or "")
-
-
 def _outcome(call: CallIterator[Message]) -> grpc.StatusCode:
     for _ in call:
         pass
@@ -343,19 +332,18 @@ def _code_of(item: WorkItem, error: BaseException) -> grpc.StatusCode:
     """Return the status code for what a call of ours for `item` raised, of gRPC or of an interceptor below."""
     if isinstance(error, grpc.RpcError):
         code = error.code()
-    else:  # once the channel is closed gRPC raises this ValueError, and the server gives the item to another worker
-        is_closed = isinstance(error, ValueError) and "Cannot invoke RPC" in str(error)
-        code = grpc.StatusCode.CANCELLED if is_closed else grpc.StatusCode.UNKNOWN
+    else:  # on a closed channel the server gives the item to another worker
+        code = grpc.StatusCode.CANCELLED if _is_of_closed_channel(error) else grpc.StatusCode.UNKNOWN
     if code is not grpc.StatusCode.UNIMPLEMENTED:
         log.warning("a call for %s failed: %s", item, code if code is not grpc.StatusCode.UNKNOWN else error)
     return code
 
 
-def _is_of_closed_channel(error: Exception | None) -> bool:
-    """Return whether a stream ended because its channel was closed on this side. Only the details tell."""
-    if not isinstance(error, grpc.RpcError) or error.code() is not grpc.StatusCode.CANCELLED:
-        return False
-    return "Channel closed" in (error.details() or "")
+def _is_of_closed_channel(error: BaseException | None) -> bool:
+    """Return whether a call ended, or could not begin, because its channel was closed on this side."""
+    if isinstance(error, grpc.RpcError):  # only the details tell: a server may cancel, too
+        return error.code() is grpc.StatusCode.CANCELLED and "Channel closed" in (error.details() or "")
+    return isinstance(error, ValueError) and "Cannot invoke RPC" in str(error)
 
 
 grpc.Call.register(WorkItemStream)  # for isinstance
