@@ -203,7 +203,7 @@ def test_an_item_that_alone_is_bad_ends_with_the_last_round_that_counts(
     hub.start()
     wait_until(lambda: len(rounds) == 1, what="the first round")
     ended: list[Any] = []
-    waiter = threading.Thread(target=lambda: ended.append(hub.end_of_raw(instance)))
+    waiter = threading.Thread(target=lambda: ended.append(hub.end_of_raw(instance)), daemon=True)
     waiter.start()
     while waiter.is_alive():
         assert hub.run(*other).completed
@@ -335,7 +335,7 @@ def test_a_completion_that_waits_ends_with_its_stream(
         except BaseException as error:
             raised.append(error)
 
-    completing = threading.Thread(target=complete)
+    completing = threading.Thread(target=complete, daemon=True)
     completing.start()
     wait_until(lambda: outage.failures == 1, what="the failure")
     time.sleep(0.05)  # until it waits; if it does not yet, it finds the stream ended
@@ -369,7 +369,7 @@ def test_a_first_abandonment_without_an_answer_loses_nothing(
     stream = form.stream("GetWorkItems", pb.GetWorkItemsRequest())
     stream.next()
     outage.begin()
-    completing = threading.Thread(target=form.call, args=("CompleteActivityTask", large_activity()))
+    completing = threading.Thread(target=form.call, args=("CompleteActivityTask", large_activity()), daemon=True)
     completing.start()
     wait_until(lambda: outage.failures >= 5, what="the outage")
     outage.end()

@@ -235,7 +235,7 @@ def test_items_that_wait_for_a_minute_are_abandoned_at_once_after_the_first_succ
     with opened("sync", address, externalizer) as form:
         stream = form.stream("GetWorkItems", pb.GetWorkItemsRequest())
         received: list[Message] = []
-        reading = threading.Thread(target=lambda: received.append(stream.next()))
+        reading = threading.Thread(target=lambda: received.append(stream.next()), daemon=True)
         reading.start()
         wait_until(lambda: len(failures) == 20, what="the outage")
         waiting = 20 - len(server.named("AbandonTaskActivityWorkItem"))
@@ -281,7 +281,7 @@ def test_a_completion_that_waits_for_a_minute_ends_after_the_first_success(
             except PayloadStoreUnavailableError as error:
                 ended.append(error)
 
-        threads = [threading.Thread(target=complete, args=(number,)) for number in range(20)]
+        threads = [threading.Thread(target=complete, args=(number,), daemon=True) for number in range(20)]
         for thread in threads:
             thread.start()
         wait_until(lambda: len(failures) >= 20, what="the outage")
@@ -469,11 +469,11 @@ def test_a_channel_that_is_closed_meanwhile_ends_all_threads_without_an_error(
         with pytest.raises(PayloadStoreUnavailableError):
             stub.CompleteActivityTask(response)
 
-    threads = [threading.Thread(target=read)]
+    threads = [threading.Thread(target=read, daemon=True)]
     threads[0].start()
     if is_completed:
         wait_until(lambda: ended == ["token-1"], what="the item")
-        threads.append(threading.Thread(target=complete))
+        threads.append(threading.Thread(target=complete, daemon=True))
         threads[1].start()
     wait_until(lambda: len(failures) == 1, what="the failure")
     if what == "is being abandoned":
