@@ -154,18 +154,31 @@ def test_an_upload_proves_nothing_about_downloads() -> None:
     assert isinstance(hub.fail(1, PayloadNotFoundError("gone")), Final)
 
 
+def test_a_store_that_can_be_read_and_not_written_fails_no_completion_and_is_no_hot_loop() -> None:
+    hub = Simulation(uploads=1)
+    item = Activity("order-1", 1, "token-1")
+    delays: list[float] = []
+    for _ in range(100):
+        hub.downloads += 1
+        verdict = hub.registry.judge(item, PayloadStoreUnavailableError("read-only"), "upload")
+        assert isinstance(verdict, Abandon)
+        delays.append(verdict.delay)
+        hub.now += verdict.delay
+    assert delays[-1] >= 45
+
+
 # ---- the delay -----------------------------------------------------------------------------------------------------
 
 
 def test_the_delay_grows_with_the_failures_from_a_quarter_of_a_second_to_a_minute() -> None:
     for failures, seconds in [(1, 0.25), (2, 0.5), (5, 4.0), (8, 32.0), (9, 60.0), (1_000, 60.0)]:
         for _ in range(20):
-            assert 0.75 * seconds <= Backoff(lambda: 0).delay(failures).delay <= seconds
+            assert 0.75 * seconds <= Backoff("upload", lambda: 0).delay(failures).delay <= seconds
 
 
 def test_the_delay_grows_for_new_items_too_while_nothing_gets_through() -> None:
     now, served = [0.0], [0]
-    backoff = Backoff(lambda: served[0], clock=lambda: now[0], jitter=lambda: 1.0)
+    backoff = Backoff("upload", lambda: served[0], clock=lambda: now[0], jitter=lambda: 1.0)
     delays: list[Abandon] = []
     for _ in range(4):
         delays += [backoff.delay(1), backoff.delay(1)]  # two items of one round
@@ -173,4 +186,4 @@ def test_the_delay_grows_for_new_items_too_while_nothing_gets_through() -> None:
     assert [delay.delay for delay in delays] == [0.25, 0.25, 0.375, 0.375, 0.5625, 0.5625, 0.84375, 0.84375]
     assert {delay.least_delay for delay in delays} == {0.25}  # if the store serves something meanwhile
     served[0] = 1  # the store is back
-    assert backoff.delay(1) == Abandon(0.25, 0.25)
+    assert backoff.delay(1) == Abandon(0.25, 0.25, "upload", 1)

@@ -27,6 +27,9 @@ from durabletask_payloads._errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Literal, TypeAlias
+
+    Direction: TypeAlias = Literal["upload", "download"]
 
 _CERTAIN = (PayloadTooLargeError, PayloadIntegrityError, SchemaMismatchError)
 _MISSING = (PayloadNotFoundError, PayloadTokenError)
@@ -38,10 +41,16 @@ _OUTAGE_FACTOR = 1.5
 
 
 class Abandon(NamedTuple):
-    """The work item is abandoned in `delay` seconds, or `least_delay` if the store serves something meanwhile."""
+    """The work item is abandoned in `delay` seconds, or `least_delay` if the store serves something meanwhile.
+
+    Attributes:
+        served: how many transfers in `direction` the store had served.
+    """
 
     delay: float
     least_delay: float
+    direction: Direction
+    served: int
 
 
 class Final(NamedTuple):
@@ -65,7 +74,7 @@ def decide(error: BaseException, *, proven: bool, progressed: bool, deliveries: 
     Args:
         error: of the store, or of the checks before it.
         proven: whether the store has served a transfer in the same direction in this process.
-        progressed: whether the store has served anything since the last delivery of the work item failed.
+        progressed: whether the store has served such a transfer since the last delivery of the work item failed.
         deliveries: how many deliveries of the work item have counted before this one.
         max_deliveries: with how many counted ones the work item fails for good.
     """
@@ -103,17 +112,20 @@ class Backoff:
     and served nothing: so that after an outage the next try comes soon. Safe for any number of threads.
 
     Args:
-        served: counts what the store has served.
+        direction: of the transfers that fail.
+        served: counts such transfers that the store has served.
         clock: returns seconds.
         jitter: returns the share of a delay to wait.
     """
 
     def __init__(
         self,
+        direction: Direction,
         served: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = lambda: random.uniform(0.75, 1.0),
     ) -> None:
+        self._direction: Direction = direction
         self._served = served
         self._clock = clock
         self._jitter = jitter
@@ -135,7 +147,8 @@ class Backoff:
                 self._round += 1
                 self._round_ends = now + _seconds(self._round, _OUTAGE_FACTOR)
             own = _seconds(failures, _ITEM_FACTOR)
-            return Abandon(max(_seconds(self._round, _OUTAGE_FACTOR), own) * jitter, own * jitter)
+            longest = max(_seconds(self._round, _OUTAGE_FACTOR), own)
+            return Abandon(longest * jitter, own * jitter, self._direction, served)
 
 
 def _seconds(step: int, factor: float) -> float:

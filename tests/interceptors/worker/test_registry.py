@@ -63,7 +63,7 @@ def response(task_id: int, token: str = "token-1") -> pb.ActivityResponse:
 
 def deliveries(items: Registry, store: Store, item: WorkItem) -> int:
     """Let `item` fail once more in a registry with max_deliveries=1, and return which delivery that was."""
-    store.downloads += 1  # or it does not count
+    store.uploads += 1  # or it does not count
     verdict = items.judge(item, PayloadStoreUnavailableError("down"), "upload")
     assert isinstance(verdict, Final)
     return int(str(verdict.error).split()[3])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from threading import Lock
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from durabletask_payloads._lifecycle import renewed_after_fork
 from durabletask_payloads.interceptors._verdict import Backoff, Decision, Final, as_payload_error, decide
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import durabletask.internal.orchestrator_service_pb2 as pb
 
     from durabletask_payloads.externalizer._receipt import PayloadStats
-    from durabletask_payloads.interceptors._verdict import Abandon
+    from durabletask_payloads.interceptors._verdict import Abandon, Direction
 
     from .kinds import Holder, WorkItem
     from .kinds._base import Completion, Key
@@ -37,7 +37,7 @@ class _Failures(NamedTuple):
 
     counted: int = 0
     total: int = 0
-    served: int | None = None
+    served: tuple[Direction, int] | None = None
 
 
 class Registry:
@@ -66,7 +66,10 @@ class Registry:
         renewed_after_fork(self._renew)
 
     def _renew(self) -> None:
-        self._backoff = Backoff(self.served, self._clock)
+        self._backoff: dict[Direction, Backoff] = {
+            "upload": Backoff("upload", lambda: self.served("upload"), self._clock),
+            "download": Backoff("download", lambda: self.served("download"), self._clock),
+        }
         self._lock = Lock()
         # No LRUCache: it is written in Python, and every work item of the worker passes through here.
         self._items: OrderedDict[Key, WorkItem] = OrderedDict()
@@ -82,10 +85,10 @@ class Registry:
         """How much the entries hold, in bytes, beside their ids."""
         return self._bytes
 
-    def served(self) -> int:
-        """Return how many transfers the store has served."""
+    def served(self, direction: Direction) -> int:
+        """Return how many transfers in `direction` the store has served."""
         stats = self._stats()
-        return stats.uploads + stats.downloads
+        return stats.uploads if direction == "upload" else stats.downloads
 
     def arrived(self, work: pb.WorkItem, holder: Holder) -> WorkItem | None:
         """Register `work`; None if it is no work item: a ping, or a kind that this version does not know."""
@@ -140,13 +143,13 @@ class Registry:
             for key in [key for key, item in self._items.items() if item.holder is holder]:
                 self._forget(key)
 
-    def judge(self, item: WorkItem, error: BaseException, direction: Literal["upload", "download"]) -> Abandon | Final:
+    def judge(self, item: WorkItem, error: BaseException, direction: Direction) -> Abandon | Final:
         """Decide what becomes of `item`, a transfer of which failed with `error`, and count the delivery."""
-        served = self.served()
+        served = self.served(direction)
         with self._lock:
             before = self._failures.get(_subject(item), _Failures())
-            decision = self._decide(error, direction, before)
-            failures = self._count(item, before, served, counts=decision is not Decision.WAIT)
+            decision = self._decide(error, direction, before, served)
+            failures = self._count(item, before, (direction, served), counts=decision is not Decision.WAIT)
         match decision:
             case Decision.FAIL:
                 return Final(error)
@@ -155,33 +158,34 @@ class Registry:
                 final.__cause__ = error
                 return Final(final)
             case Decision.COUNT | Decision.WAIT:
-                return self._backoff.delay(failures.counted)
+                return self._backoff[direction].delay(failures.counted)
 
-    def is_final(self, item: WorkItem, error: BaseException, direction: Literal["upload", "download"]) -> bool:
+    def is_final(self, item: WorkItem, error: BaseException, direction: Direction) -> bool:
         """Return whether a further error of the delivery of `item` that was judged last is final, too."""
         with self._lock:
             judged = self._failures.get(_subject(item), _Failures())
             before = judged._replace(counted=max(judged.counted - 1, 0))
-            return self._decide(error, direction, before) in (Decision.FAIL, Decision.GIVE_UP)
+            return self._decide(error, direction, before, self.served(direction)) in (Decision.FAIL, Decision.GIVE_UP)
 
     def retry_later(self, item: WorkItem) -> Abandon:
         """Return how long to wait before `item` is abandoned for a reason that says nothing about the store."""
         with self._lock:
             before = self._failures.get(_subject(item), _Failures())
             failures = self._count(item, before, before.served, counts=False)
-        return self._backoff.delay(failures.total)
+        return self._backoff["download"].delay(failures.total)
 
-    def _decide(self, error: BaseException, direction: Literal["upload", "download"], before: _Failures) -> Decision:
-        stats = self._stats()
+    def _decide(self, error: BaseException, direction: Direction, before: _Failures, served: int) -> Decision:
         return decide(
             error,
-            proven=(stats.uploads if direction == "upload" else stats.downloads) > 0,
-            progressed=before.served != stats.uploads + stats.downloads,
+            proven=served > 0,
+            progressed=before.served != (direction, served),
             deliveries=before.counted,
             max_deliveries=self._max_deliveries,
         )
 
-    def _count(self, item: WorkItem, before: _Failures, served: int | None, *, counts: bool) -> _Failures:
+    def _count(
+        self, item: WorkItem, before: _Failures, served: tuple[Direction, int] | None, *, counts: bool
+    ) -> _Failures:
         subject = _subject(item)
         self._failures.pop(subject, None)
         failures = self._failures[subject] = _Failures(before.counted + counts, before.total + 1, served)

@@ -77,21 +77,17 @@ class _Arrived(Entry):
 
 
 class _Due(NamedTuple):
-    """A work item to abandon at a time, or at an earlier one if the store serves something meanwhile.
+    """A work item to abandon.
 
     Attributes:
         entry: what arrived, kept where the server may be unable to take the item back: then it is tried again.
-        served: what the store had served when this was scheduled.
+        since: when `abandon` was decided.
     """
 
     item: WorkItem
     entry: _Arrived | None
-    at: float
-    least_at: float
-    served: int
-
-    def is_due(self, now: float, served: int) -> bool:
-        return now >= self.at or (served != self.served and now >= self.least_at)
+    abandon: Abandon
+    since: float
 
 
 class WorkItemStream(ReadAheadStream[_Arrived]):
@@ -225,20 +221,21 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
             return self._is_open
 
     def wait(self, abandon: Abandon) -> bool:
-        now = time.monotonic()
-        at, least_at, served = now + abandon.delay, now + abandon.least_delay, self._registry.served()
+        since = time.monotonic()
         with self._changed:
             while self._is_open and not self._is_stopping:
-                now = time.monotonic()
-                if now >= at or (now >= least_at and served != self._registry.served()):
+                left = self._seconds_left(abandon, since)
+                if left <= 0:
                     return True
-                self._changed.wait(min(_POLL_SECONDS, at - now))
+                self._changed.wait(min(_POLL_SECONDS, left))
         return False
 
+    def _seconds_left(self, abandon: Abandon, since: float) -> float:
+        has_served = self._registry.served(abandon.direction) != abandon.served
+        return since + (abandon.least_delay if has_served else abandon.delay) - time.monotonic()
+
     def _schedule(self, item: WorkItem, entry: _Arrived | None, abandon: Abandon) -> None:
-        now = time.monotonic()
-        entry = None if self.can_abandon else entry
-        self._due.append(_Due(item, entry, now + abandon.delay, now + abandon.least_delay, self._registry.served()))
+        self._due.append(_Due(item, None if self.can_abandon else entry, abandon, time.monotonic()))
         if self._abandoner is None and not self._is_stopping:
             self._abandoner = Thread(target=self._abandon_when_due, name="durabletask-payloads-abandoner", daemon=True)
             with suppress(RuntimeError):  # the interpreter shuts down: the server delivers it again
@@ -251,12 +248,12 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
                 if not self._is_open or self._is_stopping or not self._due:
                     self._abandoner = None
                     return
-                now, served = time.monotonic(), self._registry.served()
-                ready = [due for due in self._due if due.is_due(now, served)]
-                if not ready:
-                    self._changed.wait(min(_POLL_SECONDS, min(due.at for due in self._due) - now))
+                left = [self._seconds_left(due.abandon, due.since) for due in self._due]
+                if min(left) > 0:
+                    self._changed.wait(min(_POLL_SECONDS, *left))
                     continue
-                self._due = [due for due in self._due if not due.is_due(now, served)]
+                ready = [due for due, seconds in zip(self._due, left, strict=True) if seconds <= 0]
+                self._due = [due for due, seconds in zip(self._due, left, strict=True) if seconds > 0]
                 self._finishing.update(id(due.item) for due in ready)
             codes = self._abandon([due.item for due in ready], OWN_TIMEOUT_SECONDS)
             with self._changed:
