@@ -104,6 +104,8 @@ def test_without_an_extra_all_modules_import_but_those_of_an_extra(bare: Path, t
         f"for package in {sorted(PACKAGES)}:\n"
         "    path = importlib.import_module(package).__path__\n"
         "    for module in pkgutil.walk_packages(path, prefix=package + '.'):\n"
+        "        if '._azure_' in module.name:\n"
+        "            continue\n"  # what azure_blob imports, and answers for
         "        try:\n"
         "            importlib.import_module(module.name)\n"
         "        except ImportError as error:\n"
