@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,22 +13,28 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-_renewals: set[weakref.WeakMethod[Callable[[], None]]] = set()
+_Owner = TypeVar("_Owner")
+_renewals: weakref.WeakKeyDictionary[object, Callable[[], None]] = weakref.WeakKeyDictionary()
 
 
-def renewed_after_fork(renew: Callable[[], None]) -> None:
-    """Call the bound method `renew` in every forked child, as long as its object lives.
+def renewed_after_fork(owner: _Owner, renew: Callable[[_Owner], None]) -> None:
+    """Call `renew` with `owner` in every forked child, as long as `owner` lives.
 
     A child has the memory of its parent but none of its threads: a pool never works, a lock may be held for ever.
     """
-    _renewals.add(weakref.WeakMethod(renew, _renewals.discard))
+    reference = weakref.ref(owner)
+
+    def call() -> None:
+        alive = reference()
+        if alive is not None:
+            renew(alive)
+
+    _renewals[owner] = call
 
 
 def _renew_all() -> None:
-    for method in tuple(_renewals):
-        renew = method()
-        if renew is not None:
-            renew()
+    for renew in tuple(_renewals.values()):
+        renew()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork

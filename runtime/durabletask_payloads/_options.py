@@ -1,4 +1,4 @@
-"""What every store shares: when a payload goes out, how large it may be, whether it is compressed."""
+"""Options that all stores share: thresholds and compression."""
 
 from __future__ import annotations
 

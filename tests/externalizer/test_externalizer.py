@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -451,3 +453,13 @@ def test_the_four_functions_of_the_sdk() -> None:
             asyncio.run(deexternalize_payloads_async(message, store))
         assert message.SerializeToString() == before
     assert threading.active_count() == threads
+
+
+def test_a_process_ends_without_a_word() -> None:
+    program = (
+        "from durabletask_payloads import Externalizer, InMemoryPayloadStore\n"
+        "from durabletask_payloads.interceptors import PayloadInterceptor\n"
+        "kept = [PayloadInterceptor(Externalizer(InMemoryPayloadStore())) for _ in range(3)]\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout + done.stderr == ""

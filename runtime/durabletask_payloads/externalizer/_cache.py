@@ -57,7 +57,7 @@ class PayloadCache:
         self._capacity = capacity_bytes
         self._largest = capacity_bytes // 4
         self._renew()
-        renewed_after_fork(self._renew)
+        renewed_after_fork(self, type(self)._renew)
         self._hits = self._misses = self._evictions = 0
 
     def _renew(self) -> None:

@@ -60,7 +60,7 @@ class Counters:
         self._on_transfer = on_transfer
         self._counts: Counter[str] = Counter()
         self._renew()
-        renewed_after_fork(self._renew)
+        renewed_after_fork(self, type(self)._renew)
 
     def _renew(self) -> None:
         self._lock = Lock()

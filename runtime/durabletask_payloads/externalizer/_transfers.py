@@ -37,7 +37,7 @@ class Transfers:
         self._concurrency = concurrency
         self._closed = False
         self._renew()
-        renewed_after_fork(self._renew)
+        renewed_after_fork(self, type(self)._renew)
 
     def _renew(self) -> None:
         self.slots = BoundedSemaphore(self._concurrency)

@@ -1,4 +1,4 @@
-"""Where payloads are kept. What needs an extra has a module of its own: `stores.azure_blob` needs [azure]."""
+"""Payload stores. What needs an extra has a module of its own: `stores.azure_blob` needs [azure]."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class BlobPayloadStore(TokenStore):
         self._client: BlobClient | None = None
         self._closed = False
         self._renew()
-        renewed_after_fork(self._renew)
+        renewed_after_fork(self, type(self)._renew)
 
     def _renew(self) -> None:
         self._lock = threading.Lock()

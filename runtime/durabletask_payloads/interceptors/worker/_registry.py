@@ -63,7 +63,7 @@ class Registry:
         self._stats = stats
         self._clock = clock
         self._renew()
-        renewed_after_fork(self._renew)
+        renewed_after_fork(self, type(self)._renew)
 
     def _renew(self) -> None:
         self._backoff: dict[Direction, Backoff] = {
