@@ -62,9 +62,11 @@ class Transfers:
         Raises:
             PayloadStoreUnavailableError: this was closed, or there can be no further thread.
         """
+        if not items:
+            return []
         self._check_open()
         takes_part = undo is None or current_thread() is not main_thread()
-        if len(items) <= 1 and takes_part:
+        if len(items) == 1 and takes_part:
             return [transfer(item) for item in items]
         own, rest = (items[:1], items[1:]) if takes_part else ((), items)
         results: list[_Result] = []

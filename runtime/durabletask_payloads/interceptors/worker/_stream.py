@@ -17,7 +17,7 @@ from durabletask_payloads.interceptors._verdict import Abandon
 from ._arrival import Arrival, deexternalize_arrival
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import durabletask.internal.orchestrator_service_pb2 as pb
     from google.protobuf.message import Message
@@ -224,15 +224,20 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
         since = time.monotonic()
         with self._changed:
             while self._is_open and not self._is_stopping:
-                left = self._seconds_left(abandon, since)
+                (left,) = self._seconds_left([(abandon, since)])
                 if left <= 0:
                     return True
                 self._changed.wait(min(_POLL_SECONDS, left))
         return False
 
-    def _seconds_left(self, abandon: Abandon, since: float) -> float:
-        has_served = self._registry.served(abandon.direction) != abandon.served
-        return since + (abandon.least_delay if has_served else abandon.delay) - time.monotonic()
+    def _seconds_left(self, waiting: Iterable[tuple[Abandon, float]]) -> list[float]:
+        """Return how long each of some items still has to wait, from what was decided and when."""
+        now = time.monotonic()
+        served = {"upload": self._registry.served("upload"), "download": self._registry.served("download")}
+        return [
+            since + (abandon.delay if served[abandon.direction] == abandon.served else abandon.least_delay) - now
+            for abandon, since in waiting
+        ]
 
     def _schedule(self, item: WorkItem, entry: _Arrived | None, abandon: Abandon) -> None:
         self._due.append(_Due(item, None if self.can_abandon else entry, abandon, time.monotonic()))
@@ -248,7 +253,7 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
                 if not self._is_open or self._is_stopping or not self._due:
                     self._abandoner = None
                     return
-                left = [self._seconds_left(due.abandon, due.since) for due in self._due]
+                left = self._seconds_left([(due.abandon, due.since) for due in self._due])
                 if min(left) > 0:
                     self._changed.wait(min(_POLL_SECONDS, *left))
                     continue
