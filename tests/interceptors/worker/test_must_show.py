@@ -117,7 +117,7 @@ def test_a_store_that_is_down_for_20_s(hub: Hub, store: ScriptedStore) -> None:
         assert hub.end_of(instance, seconds=60).completed
     assert time.monotonic() > up_at
     assert max(hub.backend.deliveries.values()) < 60
-    assert max(hub.backend.deliveries.values()) <= 15  # the delay grows
+    assert max(hub.backend.deliveries.values()) <= 25  # the delay grows, and some come again within a round
 
 
 def test_40_actions_of_exactly_the_threshold(hub: Hub, hub_address: str) -> None:
