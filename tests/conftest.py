@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.support.fixtures import azurite, container
+from tests.support.fixtures import azurite, container, walks
 
-__all__ = ["azurite", "container"]
+__all__ = ["azurite", "container", "walks"]

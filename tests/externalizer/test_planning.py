@@ -23,7 +23,7 @@ from durabletask_payloads import (
 from durabletask_payloads.externalizer._sizing import Sizing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from google.protobuf.message import Message
 
@@ -191,22 +191,6 @@ def test_a_threshold_of_the_sdk_over_the_budget_is_taken_as_it_is() -> None:
 
 
 # ---- plans ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def walks(monkeypatch: pytest.MonkeyPatch) -> list[ExternalizePlan]:
-    """The plans that were walked with, one a walk."""
-    walked: list[ExternalizePlan] = []
-
-    class CountedPlan(ExternalizePlan):
-        def __init__(
-            self, threshold_bytes: int, max_payload_bytes: int, is_token: Callable[[str], bool], **rest: bool
-        ) -> None:
-            super().__init__(threshold_bytes, max_payload_bytes, is_token, **rest)
-            walked.append(self)
-
-    monkeypatch.setattr("durabletask_payloads.externalizer._planning.ExternalizePlan", CountedPlan)
-    return walked
 
 
 @pytest.mark.parametrize(

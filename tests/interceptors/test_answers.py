@@ -13,12 +13,10 @@ import grpc.aio
 import pytest
 from durabletask.client import TaskHubGrpcClient
 from durabletask.grpc_options import GrpcChannelOptions, GrpcRetryPolicyOptions
-from google.protobuf.wrappers_pb2 import StringValue
 from tests.support.backend import our_threads, wait_until
 from tests.support.call_forms import AioForm
-from tests.support.server import METHODS, ScriptedServer, input_of
+from tests.support.server import METHODS, ScriptedServer, input_of, payload_fields
 
-import durabletask_payloads_walkers as walkers
 from durabletask_payloads import Externalizer, PayloadAccessDeniedError, PayloadTooLargeError
 from durabletask_payloads.interceptors import PayloadInterceptor, async_payload_interceptors
 
@@ -36,17 +34,6 @@ LARGE = "x" * 5_000
 FORMS = ("sync", "future", "aio")
 ERRORS = [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]
 TOO_LARGE = "SERVER: Received message larger than max (5000000 vs. 4194304)"
-
-
-def payload_fields(message: Message) -> list[StringValue]:
-    """Return the payload fields of `message` itself, each made to be there."""
-    found: list[StringValue] = []
-    for field in message.DESCRIPTOR.fields:
-        if walkers.FIELDS.get(f"{message.DESCRIPTOR.full_name}.{field.name}") == "payload":
-            value: object = getattr(message, field.name)
-            assert isinstance(value, StringValue)
-            found.append(value)
-    return found
 
 
 WITH_PAYLOADS = sorted(

@@ -11,9 +11,8 @@ import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 from tests.support.call_forms import AioForm, opened
 from tests.support.scripted_store import MAXIMUM, ScriptedStore
-from tests.support.server import METHODS, ScriptedServer, input_of
+from tests.support.server import METHODS, ScriptedServer, input_of, payload_fields
 
-import durabletask_payloads_walkers as walkers
 from durabletask_payloads import (
     Externalizer,
     PayloadAccessDeniedError,
@@ -33,17 +32,6 @@ OF_WORKERS = sorted(name for name in UNARY if name.startswith(("Complete", "Aban
 
 def start(text: str = LARGE, instance_id: str = "order-1") -> pb.CreateInstanceRequest:
     return pb.CreateInstanceRequest(instanceId=instance_id, name="settle", input=StringValue(value=text))
-
-
-def payload_fields(message: Message) -> list[StringValue]:
-    """The payload fields of `message` itself, each made to be there."""
-    found: list[StringValue] = []
-    for field in message.DESCRIPTOR.fields:
-        if walkers.FIELDS.get(f"{message.DESCRIPTOR.full_name}.{field.name}") == "payload":
-            value: object = getattr(message, field.name)
-            assert isinstance(value, StringValue)
-            found.append(value)
-    return found
 
 
 # ---- every RPC -----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Fixtures of all tests, through tests/conftest.py: an Azurite for the whole run, a container name for each test."""
+"""Fixtures of all tests, through tests/conftest.py: an Azurite, a container name, the walks of a test."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.support.azurite import Azurite
 
+from durabletask_payloads import ExternalizePlan
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from azure.storage.blob import BlobServiceClient, ContainerClient
 
@@ -32,3 +34,19 @@ def made(service: BlobServiceClient, container: str) -> ContainerClient:
     client = service.get_container_client(container)
     client.create_container()
     return client
+
+
+@pytest.fixture
+def walks(monkeypatch: pytest.MonkeyPatch) -> list[ExternalizePlan]:
+    """The plans that were walked with, one a walk."""
+    walked: list[ExternalizePlan] = []
+
+    class CountedPlan(ExternalizePlan):
+        def __init__(
+            self, threshold_bytes: int, max_payload_bytes: int, is_token: Callable[[str], bool], **rest: bool
+        ) -> None:
+            super().__init__(threshold_bytes, max_payload_bytes, is_token, **rest)
+            walked.append(self)
+
+    monkeypatch.setattr("durabletask_payloads.externalizer._planning.ExternalizePlan", CountedPlan)
+    return walked

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, cast
 import durabletask.internal.orchestrator_service_pb2 as pb
 import grpc
 from google.protobuf import empty_pb2, message_factory
+from google.protobuf.wrappers_pb2 import StringValue
+
+import durabletask_payloads_walkers as walkers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -90,3 +93,14 @@ def serving(server: ScriptedServer) -> Generator[str]:
     finally:
         running.stop(None).wait()
         executor.shutdown()
+
+
+def payload_fields(message: Message) -> list[StringValue]:
+    """Return the payload fields of `message` itself, each made to be there."""
+    found: list[StringValue] = []
+    for field in message.DESCRIPTOR.fields:
+        if walkers.FIELDS.get(f"{message.DESCRIPTOR.full_name}.{field.name}") == "payload":
+            value: object = getattr(message, field.name)
+            assert isinstance(value, StringValue)
+            found.append(value)
+    return found

@@ -196,22 +196,6 @@ def test_a_completion_that_is_abandoned_goes_through_six_modules(
 # ---- walks ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def walks(monkeypatch: pytest.MonkeyPatch) -> list[ExternalizePlan]:
-    """The plans that were walked with, one a walk."""
-    walked: list[ExternalizePlan] = []
-
-    class CountedPlan(ExternalizePlan):
-        def __init__(
-            self, threshold_bytes: int, max_payload_bytes: int, is_token: Callable[[str], bool], **rest: bool
-        ) -> None:
-            super().__init__(threshold_bytes, max_payload_bytes, is_token, **rest)
-            walked.append(self)
-
-    monkeypatch.setattr("durabletask_payloads.externalizer._planning.ExternalizePlan", CountedPlan)
-    return walked
-
-
 def test_a_completion_over_the_budget_is_walked_once(
     form: Form, server: ScriptedServer, store: ScriptedStore, walks: list[ExternalizePlan]
 ) -> None:
