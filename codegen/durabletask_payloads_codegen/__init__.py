@@ -1,7 +1,8 @@
 """The generator: turns a .proto and a field policy into walkers, one pair of functions for each message.
 
-Four stages, one module each: `descriptors` (reads the schema) -> `model` (decides what to generate) -> `render` (fills
-the templates) -> `write` (writes the files, or compares them). `cli` and `plugin` are the two entry points.
+Five stages, one module each: `schema` (reads it) -> `descriptors` (declares its messages) -> `model` (decides what to
+generate) -> `render` (fills the templates) -> `write` (writes the files, or compares them). `cli` and `plugin` are the
+two entry points, `settings` is what they have in common.
 """
 
 from ._version import GENERATOR_VERSION

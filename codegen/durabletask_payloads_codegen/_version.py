@@ -1,2 +1,2 @@
 # Part of the header of each generated file. Raise it when the output for the same input changes.
-GENERATOR_VERSION = "1.1"
+GENERATOR_VERSION = "1.2"

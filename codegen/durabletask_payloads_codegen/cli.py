@@ -1,4 +1,8 @@
-"""`durabletask-payloads-codegen`: import a .proto, generate the walkers, check them, show the fields."""
+"""`durabletask-payloads-codegen`: import a .proto, generate the walkers, check them, show the fields.
+
+The flags of generate, check, fields and stubs may stand in a table [tool.durabletask-payloads-codegen] of
+pyproject.toml in the current folder, under their names without the dashes in front; flags win.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,17 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import descriptors, extra, model, policy, proto_text, render, report, stubs, write
+from . import descriptors, extra, model, policy, proto_text, render, report, schema, stubs, write
 from ._version import GENERATOR_VERSION
 from .errors import CodegenError
+from .settings import TABLE, Settings, from_pyproject, merged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from google.protobuf.descriptor_pb2 import FileDescriptorProto
+
+    from .schema import Schema
 
 __all__ = ["main"]
 
@@ -38,82 +45,128 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=_PROGRAM, description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog=_PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--version", action="version", version=f"%(prog)s {GENERATOR_VERSION}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    importing = commands.add_parser("import-proto", help="print the descriptor of a pb2 module as .proto text")
-    importing.add_argument("module", metavar="MODULE", help=f"an importable pb2 module: {_PB2_MODULE}")
+    importing = commands.add_parser("import-proto", help="print the descriptors of pb2 modules as .proto text")
+    importing.add_argument("modules", nargs="+", metavar="MODULE", help=f"an importable pb2 module: {_PB2_MODULE}")
     importing.add_argument(
         "--output",
         type=Path,
         metavar="DIR",
-        help="write it below DIR at its import path, and print what changed since the file that was there",
+        help="write them below DIR at their import paths, and print what changed since the files that were there",
     )
     importing.set_defaults(command=_import_proto)
 
-    source = argparse.ArgumentParser(add_help=False)
-    source.add_argument("protos", nargs="*", type=Path, metavar="PROTO", help=".proto files; default: all in DIR")
-    source.add_argument(
-        "--proto-path", type=Path, default=Path("protos"), metavar="DIR", help="root of the .proto files (protos)"
+    source, target = _source_flags(), _target_flags()
+    output = _output_flag("where the files are (generated)")
+    generating = commands.add_parser(
+        "generate",
+        parents=[source, target, output],
+        help="write the walkers; without --package the stubs and the report of durabletask-payloads too",
+        argument_default=argparse.SUPPRESS,
     )
-    other = source.add_mutually_exclusive_group()
-    other.add_argument("--descriptor-set", type=Path, metavar="FILE", help="read a FileDescriptorSet instead")
-    other.add_argument("--from-module", metavar="MODULE", help="read the descriptor of a pb2 module instead")
-    source.add_argument(
-        "--policy",
-        type=Path,
-        default=Path("protos/payload_fields.toml"),
-        metavar="FILE",
-        help="what each field holds (protos/payload_fields.toml)",
-    )
-
-    target = argparse.ArgumentParser(add_help=False)
-    target.add_argument(
-        "--output", type=Path, default=Path("generated"), metavar="DIR", help="where the files are (generated)"
-    )
-    target.add_argument(
-        "--pb2-module", default=_PB2_MODULE, metavar="MODULE", help=f"the classes in the signatures ({_PB2_MODULE})"
-    )
-
-    generating = commands.add_parser("generate", parents=[source, target], help="write walkers, stubs and report")
     generating.set_defaults(command=_generate)
-    checking = commands.add_parser("check", parents=[source, target], help="show how the written files differ")
+    checking = commands.add_parser(
+        "check",
+        parents=[source, target, output],
+        help="show how the written files differ",
+        argument_default=argparse.SUPPRESS,
+    )
     checking.set_defaults(command=_check)
-    showing = commands.add_parser("fields", parents=[source], help="show each path to a payload")
-    showing.add_argument("--format", choices=["text", "json", "mermaid"], default="text")
+    showing = commands.add_parser(
+        "fields", parents=[source], help="show each path to a payload", argument_default=argparse.SUPPRESS
+    )
+    showing.add_argument("--format", choices=["text", "json", "mermaid", "markdown"], default="text")
     showing.set_defaults(command=_fields)
+    stubbing = commands.add_parser(
+        "stubs",
+        parents=[source],
+        help="write stubs with exact HasField and WhichOneof, as a package for pip",
+        argument_default=argparse.SUPPRESS,
+    )
+    stubbing.add_argument("--output", dest="directory", type=Path, metavar="DIR", required=True, help="where to write")
+    stubbing.set_defaults(command=_stubs)
     return parser
 
 
+def _source_flags() -> argparse.ArgumentParser:
+    """Flags that say what to read. Those that are not given leave no trace, so that the project's table counts."""
+    source = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    # A default of its own: argparse stores an empty list where no file is named.
+    source.add_argument("protos", nargs="*", metavar="PROTO", help=".proto files; default: all in --proto-path")
+    source.add_argument("--proto-path", metavar="DIR", help="root of the .proto files (protos)")
+    source.add_argument("--descriptor-set", metavar="FILE", help="read a FileDescriptorSet instead")
+    source.add_argument(
+        "--from-module",
+        nargs="+",
+        action="extend",
+        metavar="MODULE",
+        help="read the descriptors of pb2 modules instead",
+    )
+    source.add_argument("--policy", metavar="FILE", help="what each field holds (protos/payload_fields.toml)")
+    source.add_argument(
+        "--pb2-module",
+        action="append",
+        metavar="[FILE=]MODULE",
+        help="the module with the classes of a .proto file (that of --from-module, or what its import path gives)",
+    )
+    return source
+
+
+def _target_flags() -> argparse.ArgumentParser:
+    """Flags that say what to write."""
+    target = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    target.add_argument("--package", metavar="NAME", help=f"where the walkers will live ({render.WALKERS_PACKAGE})")
+    plan = target.add_mutually_exclusive_group()
+    plan.add_argument("--plan-module", metavar="NAME", help="where the plans come from (durabletask_payloads)")
+    plan.add_argument(
+        "--with-plan",
+        action="store_true",
+        help="write the plans into the package, so that it needs protobuf alone",
+    )
+    target.add_argument("--line-length", type=int, metavar="N", help="of the generated code (120)")
+    return target
+
+
+def _output_flag(text: str) -> argparse.ArgumentParser:
+    flag = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    flag.add_argument("--output", metavar="DIR", help=text)
+    return flag
+
+
 def _import_proto(options: argparse.Namespace) -> int:
-    module: str = options.module
+    modules: list[str] = options.modules
     root: Path | None = options.output
-    schema = descriptors.from_module(module)
-    own = [file for file in schema.imports if not file.name.startswith("google/protobuf/")]
-    comment = f"{descriptors.IMPORTED_FROM} {schema.source} by {_PROGRAM} import-proto.\nDO NOT EDIT: run make protos"
-    texts = {file.name: proto_text.print_proto(file, comment) for file in (*own, schema.file)}
-    _prove(schema, texts)
+    read = schema.from_modules(modules)
+    texts: dict[str, str] = {}
+    for file in read.files:
+        comment = f"{schema.IMPORTED_FROM} {read.sources[file.name]} by {_PROGRAM} import-proto."
+        texts[file.name] = proto_text.print_proto(file, f"{comment}\nDO NOT EDIT: run make protos")
+    _prove(read, texts)
     if root is None:
-        print(texts[schema.file.name], end="")
+        print("\n".join(texts.values()), end="")
         return 0
-    before = {file.name: _compiled(root, file.name) for file in (*own, schema.file)}
+    before = {file.name: _compiled(root, file.name) for file in read.files}
     write.write(root, texts)
-    for file in (*own, schema.file):
+    for file in read.files:
         old = before[file.name]
         lines = [old] if isinstance(old, str) else proto_text.differences(old, file) or ["no change"]
         print("\n".join(f"{root / file.name}: {line}" for line in lines))
     return 0
 
 
-def _prove(schema: descriptors.Schema, texts: Mapping[str, str]) -> None:
-    """Compile the printed text and compare: one that means something else must not be written."""
+def _prove(read: Schema, texts: Mapping[str, str]) -> None:
+    """Compile the printed texts and compare: one that means something else must not be written."""
     with tempfile.TemporaryDirectory() as folder:
         write.write(Path(folder), texts)
-        again = descriptors.compile_protos(Path(folder), [Path(folder, schema.file.name)])
-    originals = {file.name: file for file in (*schema.imports, schema.file)}
+        again = schema.compile_protos(Path(folder), [Path(folder, name) for name in texts])
+    originals = {file.name: file for file in read.files}
     for file in again.file:
-        if file.name in texts and descriptors.bare(file) != originals[file.name]:
+        if file.name in texts and schema.bare(file) != originals[file.name]:
             raise CodegenError(f"{file.name}: cannot be printed: the printed text compiles to another descriptor")
 
 
@@ -122,64 +175,87 @@ def _compiled(root: Path, name: str) -> FileDescriptorProto | str:
     if not (root / name).exists():
         return "new"
     try:
-        files = descriptors.compile_protos(root, [root / name])
+        files = schema.compile_protos(root, [root / name])
     except CodegenError as error:
         return f"replaced; the old file did not compile: {error}"
     return next(file for file in files.file if file.name == name)
 
 
-def _read(options: argparse.Namespace) -> tuple[descriptors.Schema, model.Model]:
-    protos: list[Path] = options.protos
-    proto_path: Path = options.proto_path
-    descriptor_set: Path | None = options.descriptor_set
-    module: str | None = options.from_module
-    policy_file: Path = options.policy
-    if protos and (descriptor_set or module):
-        raise CodegenError(".proto files, --descriptor-set and --from-module exclude each other: name one of them")
-    if descriptor_set is not None:
-        schema = descriptors.from_descriptor_set(descriptor_set)
-    elif module is not None:
-        schema = descriptors.from_module(module)
+def _settings(options: argparse.Namespace) -> Settings:
+    flags = {name.replace("_", "-"): value for name, value in vars(options).items()}
+    for name in ("command", "format", "directory"):
+        flags.pop(name, None)
+    if not flags.get("protos"):
+        flags.pop("protos", None)
+    return merged(flags, from_pyproject(), f"pyproject.toml: tool.{TABLE}")
+
+
+def _read(settings: Settings) -> Schema:
+    if settings.descriptor_set is not None:
+        read = schema.from_descriptor_set(settings.descriptor_set)
+    elif settings.from_module:
+        read = schema.from_modules(settings.from_module)
     else:
-        schema = descriptors.from_protos(proto_path, protos)
-    return schema, model.build(descriptors.declare(schema), policy.load_policy(policy_file))
+        read = schema.from_protos(settings.proto_path, settings.protos)
+    return schema.with_modules(read, settings.pb2_module)
 
 
-def _render(options: argparse.Namespace) -> dict[str, str]:
-    pb2_module: str = options.pb2_module
-    schema, built = _read(options)
-    return {
-        **render.render_walkers(built, pb2_module),
-        **stubs.generate_stubs(schema),
-        _FIELDS_FILE: render.render_markdown(built),
-    }
+def _build(settings: Settings, read: Schema) -> model.Model:
+    return model.build(descriptors.declare(read), policy.load_policy(settings.policy))
+
+
+def _render(settings: Settings) -> tuple[dict[str, str], frozenset[str]]:
+    """Return the files, and the folders that hold nothing else."""
+    read = _read(settings)
+    built = _build(settings, read)
+    files = render.render_walkers(built, settings.home)
+    if settings.home.package == render.WALKERS_PACKAGE:
+        files |= {**stubs.generate_stubs(read), _FIELDS_FILE: render.render_markdown(built)}
+    return files, frozenset({settings.home.folder, *_stub_folders(files)})
+
+
+def _stub_folders(files: Mapping[str, str]) -> set[str]:
+    return {folder for folder in (path.partition("/")[0] for path in files) if folder.endswith("-stubs")}
 
 
 def _generate(options: argparse.Namespace) -> int:
-    output: Path = options.output
-    files = _render(options)
-    changed = write.write(output, files, write.packages(files))
-    for path in changed:
-        print(output / path)
+    settings = _settings(options)
+    files, owned = _render(settings)
+    for path in write.write(settings.output, files, owned):
+        print(settings.output / path)
     return 0
 
 
 def _check(options: argparse.Namespace) -> int:
-    output: Path = options.output
-    files = _render(options)
-    difference = write.difference(output, files, write.packages(files))
+    settings = _settings(options)
+    files, owned = _render(settings)
+    difference = write.difference(settings.output, files, owned)
     if not difference:
         return 0
     print(difference)
-    print(f"{output} differs from the output of the generator: run make generate")
+    print(f"{settings.output} differs from the output of the generator: run {settings.home.command}")
     return 1
 
 
 def _fields(options: argparse.Namespace) -> int:
     kind: str = options.format
-    _, built = _read(options)
-    formats = {"text": render.render_text, "json": report.as_json, "mermaid": render.render_mermaid}
+    settings = _settings(options)
+    built = _build(settings, _read(settings))
+    formats = {
+        "text": render.render_text,
+        "json": report.as_json,
+        "mermaid": render.render_mermaid,
+        "markdown": render.render_markdown,
+    }
     print(formats[kind](built), end="")
+    return 0
+
+
+def _stubs(options: argparse.Namespace) -> int:
+    directory: Path = options.directory
+    files = stubs.stub_distribution(_read(_settings(options)))
+    for path in write.write(directory, files, _stub_folders(files)):
+        print(directory / path)
     return 0
 
 

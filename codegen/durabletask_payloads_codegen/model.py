@@ -1,10 +1,10 @@
-"""Stage 2: decides what to generate. The model is plain frozen data, complete before anything is rendered.
+"""Stage 3: decides what to generate. The model is plain frozen data, complete before anything is rendered.
 
 Invariants of a `Model`:
-- `messages` are exactly those that reach a payload or a diagnostic field, in the order of the .proto file, each with
+- `messages` are exactly those that reach a payload or a diagnostic field, in the order of the .proto files, each with
   a function name of its own; a `Branch` leads to one of them only.
 - `parts` are in declared order, a oneof in the place of its first member; they leave out whatever leads to no payload.
-- `fields` classifies every StringValue field of the file, in its order.
+- `fields` classifies every StringValue field of the files, in their order.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from .descriptors import STRING_VALUE
 from .errors import CodegenError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from .descriptors import FieldDecl, FileDecl, MessageDecl, OneofDecl
+    from .descriptors import FieldDecl, FileDecl, MessageDecl, OneofDecl, SchemaDecl
     from .policy import FieldKind, Policy
 
 __all__ = ["Branch", "Leaf", "LeafKind", "Message", "Model", "Oneof", "Part", "Rpc", "build"]
@@ -30,22 +30,40 @@ LeafKind: TypeAlias = Literal["payload", "diagnostic"]
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A StringValue field that may move to a store. `key` is `Message.field`."""
+    """A StringValue field that may move to a store, or a map of them. `key` is `Message.field`."""
 
     name: str
     key: str
     kind: LeafKind
     repeated: bool
+    is_map: bool = False
+
+    @property
+    def is_keyword(self) -> bool:
+        """Whether the field cannot be written as an attribute."""
+        return keyword.iskeyword(self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A field that holds a message with payloads."""
+    """A field that holds a message with payloads, or a map of them.
+
+    Attributes:
+        target: the full name of that message.
+        function: what follows `externalize_` and `deexternalize_` in the names of its functions.
+        repeated: whether it is a list; a map is none.
+    """
 
     name: str
     target: str
     function: str
     repeated: bool
+    is_map: bool = False
+
+    @property
+    def is_keyword(self) -> bool:
+        """Whether the field cannot be written as an attribute."""
+        return keyword.iskeyword(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +83,13 @@ class Message:
     """A message with payloads, and so a pair of functions.
 
     Attributes:
+        file: the .proto file that defines it.
         full_name: with the package.
         python_name: how its class is reached in the pb2 module.
         function: what follows `externalize_` and `deexternalize_` in the names of its functions.
     """
 
+    file: str
     full_name: str
     python_name: str
     function: str
@@ -82,7 +102,7 @@ class Message:
 
     @property
     def repeated(self) -> tuple[str, ...]:
-        """The names of its repeated fields that lead to payloads, of which it can hold very many."""
+        """The names of its lists that lead to payloads, of which it can hold very many."""
         return tuple(field.name for field in self.fields if field.repeated)
 
 
@@ -102,21 +122,24 @@ class Model:
     """Everything that the templates need.
 
     Attributes:
-        file: the .proto file.
+        files: the .proto files.
         messages: by full name.
-        source: where it came from, as `durabletask 1.12.0`; the file's own name where that is unknown.
-        known: the full names of all messages that the file declares.
+        known: the full names of all messages that the files declare.
     """
 
-    file: str
-    source: str
+    files: tuple[FileDecl, ...]
     messages: Mapping[str, Message]
     known: tuple[str, ...]
     fields: Mapping[str, FieldKind]
     rpcs: tuple[Rpc, ...]
 
+    @property
+    def source(self) -> str:
+        """Where the files came from, as `durabletask 1.12.0`; their names where that is unknown."""
+        return ", ".join(dict.fromkeys(file.source for file in self.files))
 
-def build(decl: FileDecl, policy: Policy) -> Model:
+
+def build(decl: SchemaDecl, policy: Policy) -> Model:
     """Decide what to generate for `decl`.
 
     Raises:
@@ -138,34 +161,33 @@ def build(decl: FileDecl, policy: Policy) -> Model:
     bearing = _fixpoint(
         decl.messages, lambda message, field, so_far: is_leaf(message, field) or field.type_name in so_far
     )
-    functions = {message.full_name: _snake(message.python_name) for message in decl.messages}
+    functions = _functions([message for message in decl.messages if message.full_name in bearing])
     messages: dict[str, Message] = {}
     for message in decl.messages:
         if message.full_name not in bearing:
             continue
         parts: dict[str, Leaf | Branch] = {}
         for field in message.fields:
-            kind = fields.get(f"{message.full_name}.{field.name}", "metadata")
+            key, target = f"{message.full_name}.{field.name}", field.type_name
+            repeated = field.repeated and not field.is_map
+            kind = fields.get(key, "metadata")
             if kind != "metadata":
-                parts[field.name] = Leaf(field.name, f"{message.full_name}.{field.name}", kind, field.repeated)
-            elif field.type_name in bearing:
-                target = field.type_name
-                parts[field.name] = Branch(field.name, target, functions[target], field.repeated)
-            if field.name in parts:
-                _check_field(decl.name, message, field)
+                parts[field.name] = Leaf(field.name, key, kind, repeated, field.is_map)
+            elif target in bearing:
+                parts[field.name] = Branch(field.name, target, functions[target], repeated, field.is_map)
         messages[message.full_name] = Message(
+            file=message.file,
             full_name=message.full_name,
             python_name=message.python_name,
             function=functions[message.full_name],
             parts=_group(parts, message.oneofs),
         )
-    _check_names(decl.name, messages.values())
     rpcs = [
         Rpc(f"{rpc.service}/{rpc.name}", rpc.request, rpc.response, rpc.client_streaming, rpc.server_streaming)
         for rpc in decl.rpcs
     ]
     known = tuple(message.full_name for message in decl.messages)
-    return Model(decl.name, decl.source, messages, known, fields, tuple(rpcs))
+    return Model(decl.files, messages, known, fields, tuple(rpcs))
 
 
 def _fixpoint(
@@ -197,26 +219,40 @@ def _group(parts: Mapping[str, Leaf | Branch], oneofs: Iterable[OneofDecl]) -> t
     return tuple(grouped.values())
 
 
-def _snake(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name.replace(".", "_")).lower()
+def _functions(messages: Sequence[MessageDecl]) -> dict[str, str]:
+    """Name the functions of each message, by its full name.
 
-
-def _check_field(file: str, message: MessageDecl, field: FieldDecl) -> None:
-    where = f"{file}: message {message.full_name}, field {field.name}"
-    if field.is_map:
-        raise CodegenError(f"{where}: a map of messages with payloads is not covered")
-    if keyword.iskeyword(field.name):
-        raise CodegenError(f"{where}: is a Python keyword, so no walker can name it")
-
-
-def _check_names(file: str, messages: Iterable[Message]) -> None:
-    owners: dict[str, str] = {}
+    A name that messages of several files share gets the package in front, or the file where that does not help.
+    """
+    sharing: dict[str, list[MessageDecl]] = {}
     for message in messages:
         if any(keyword.iskeyword(name) for name in message.python_name.split(".")):
-            raise CodegenError(f"{file}: message {message.full_name}: is a Python keyword, so no walker can name it")
-        owner = owners.setdefault(message.function, message.full_name)
-        if owner != message.full_name:
             raise CodegenError(
-                f"{file}: messages {owner} and {message.full_name}: both would get the function "
-                f"externalize_{message.function}"
+                f"{message.file}: message {message.full_name}: is a Python keyword, so no walker can name it"
             )
+        sharing.setdefault(_snake(message.python_name), []).append(message)
+    names: dict[str, str] = {}
+    for name, group in sharing.items():
+        packages = {message.package for message in group}
+        for message in group:
+            if len({other.file for other in group}) == 1:
+                names[message.full_name] = name
+            elif message.package and len(packages) == len(group):
+                names[message.full_name] = f"{_snake(message.package)}_{name}"
+            else:
+                names[message.full_name] = f"{_snake(message.file.removesuffix('.proto'))}_{name}"
+    owners: dict[str, MessageDecl] = {}
+    for message in messages:
+        name = names[message.full_name]
+        owner = owners.setdefault(name, message)
+        if owner is not message:
+            raise CodegenError(
+                f"{message.file}: messages {owner.full_name} and {message.full_name}: both would get the function "
+                f"externalize_{name}"
+            )
+    return names
+
+
+def _snake(name: str) -> str:
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
+    return re.sub(r"\W", "_", words).lower()

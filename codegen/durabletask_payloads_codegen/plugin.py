@@ -1,22 +1,29 @@
 """The generator as a plugin of protoc and buf, `protoc-gen-durabletask-payloads`.
 
-Options, by `--durabletask-payloads_opt=NAME=VALUE`: `policy` (the field policy, default
-`protos/payload_fields.toml`) and `pb2_module` (default: the one that protoc's own Python output would have).
+Options, by `--durabletask-payloads_opt=NAME=VALUE`, are those of `durabletask-payloads-codegen generate`:
+- `policy`: the field policy (protos/payload_fields.toml)
+- `pb2_module`: MODULE or FILE=MODULE, once for each file (the one that protoc's own Python output would have)
+- `package`: where the walkers will live (durabletask_payloads_walkers)
+- `plan_module`: where the plans come from (durabletask_payloads), or `with_plan`, without a value, to write them too
+- `line_length`: of the generated code (120)
+
+The walkers are those of all files named and of what they import: name all files in one run (buf: `strategy: all`).
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from google.protobuf.compiler.plugin_pb2 import CodeGeneratorRequest, CodeGeneratorResponse
+from google.protobuf.descriptor_pb2 import Edition
 from google.protobuf.message import DecodeError
 
-from . import descriptors, extra, model, policy, render
+from . import descriptors, extra, model, policy, render, schema
 from ._version import GENERATOR_VERSION
 from .errors import CodegenError
+from .settings import Settings, merged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,26 +31,48 @@ if TYPE_CHECKING:
 __all__ = ["generate", "main"]
 
 _PROGRAM = "protoc-gen-durabletask-payloads"
+_OPTIONS = ("policy", "pb2_module", "package", "plan_module", "with_plan", "line_length")
 
 
 def generate(request: CodeGeneratorRequest) -> CodeGeneratorResponse:
     """Answer protoc: the walkers, or an error for it to print."""
-    response = CodeGeneratorResponse(supported_features=CodeGeneratorResponse.FEATURE_PROTO3_OPTIONAL)
+    features = CodeGeneratorResponse.FEATURE_PROTO3_OPTIONAL | CodeGeneratorResponse.FEATURE_SUPPORTS_EDITIONS
+    response = CodeGeneratorResponse(
+        supported_features=features, minimum_edition=Edition.EDITION_PROTO2, maximum_edition=Edition.EDITION_2023
+    )
     try:
         extra.require(extra.PLUGIN)
-        schema = descriptors.from_request(request)
-        options = {"policy": "protos/payload_fields.toml", "pb2_module": _pb2_module(schema.file.name)}
-        for option in filter(None, request.parameter.split(",")):
-            name, _, value = option.partition("=")
-            if name not in options:
-                raise CodegenError(f"option {name}: is unknown, the options are {', '.join(options)}")
-            options[name] = value
-        built = model.build(descriptors.declare(schema), policy.load_policy(Path(options["policy"])))
-        for path, text in render.render_walkers(built, options["pb2_module"]).items():
+        settings = _settings(request.parameter)
+        read = schema.with_modules(schema.from_request(request), settings.pb2_module)
+        built = model.build(descriptors.declare(read), policy.load_policy(settings.policy))
+        for path, text in render.render_walkers(built, settings.home).items():
             response.file.add(name=path, content=text)
     except CodegenError as error:
         response.error = str(error)
     return response
+
+
+def _settings(parameter: str) -> Settings:
+    """Read the options: `policy=FILE,pb2_module=FILE=MODULE,with_plan`."""
+    given: dict[str, object] = {}
+    modules: list[str] = []
+    for option in filter(None, parameter.split(",")):
+        name, separator, value = option.partition("=")
+        if name not in _OPTIONS:
+            raise CodegenError(f"option {name}: is unknown, the options are {', '.join(_OPTIONS)}")
+        if name == "pb2_module":
+            modules.append(value)
+        elif name == "with_plan":
+            given["with-plan"] = not separator or _flag(value)
+        elif name == "line_length":
+            given["line-length"] = int(value) if value.isdecimal() else value
+        else:
+            given[name.replace("_", "-")] = value
+    return merged({**given, "pb2-module": modules})
+
+
+def _flag(value: str) -> bool | str:
+    return {"true": True, "false": False}.get(value, value)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,10 +98,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _refuse(text: str) -> int:
     print(f"{_PROGRAM}: error: {text}", file=sys.stderr)
     return 2
-
-
-def _pb2_module(file: str) -> str:
-    return f"{file.removesuffix('.proto').replace('-', '_').replace('/', '.')}_pb2"
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""Stage 3: fills the templates and formats the output."""
+"""Stage 4: fills the templates and formats the output."""
 
 from __future__ import annotations
 
-import keyword
 import subprocess
 import sys
 import textwrap
@@ -13,17 +12,56 @@ from typing import TYPE_CHECKING
 from . import report
 from ._version import GENERATOR_VERSION
 from .errors import CodegenError
+from .model import Branch
+from .plan_source import plan_source
 from .policy import KINDS
+from .schema import is_dotted_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from .model import LeafKind, Message, Model
 
-__all__ = ["WALKERS_PACKAGE", "render_markdown", "render_mermaid", "render_text", "render_walkers"]
+__all__ = ["WALKERS_PACKAGE", "Home", "render_markdown", "render_mermaid", "render_text", "render_walkers"]
 
 WALKERS_PACKAGE = "durabletask_payloads_walkers"
-_LINE_LENGTH = 120
+_PLAN_MODULE = "durabletask_payloads"
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where the walkers will live, and what they find there.
+
+    Attributes:
+        package: the full name of their package.
+        plan_module: the module that the plans come from; None writes it into the package, as `plan`.
+        line_length: of the formatted code, in characters.
+
+    Raises:
+        CodegenError: one of them cannot be used.
+    """
+
+    package: str = WALKERS_PACKAGE
+    plan_module: str | None = _PLAN_MODULE
+    line_length: int = 120
+
+    def __post_init__(self) -> None:
+        if not is_dotted_name(self.package):
+            raise CodegenError(f"package {self.package}: is not the name of a Python package")
+        if self.plan_module is not None and not is_dotted_name(self.plan_module):
+            raise CodegenError(f"plan module {self.plan_module}: is not the name of a Python module")
+        if not 60 <= self.line_length <= 320:
+            raise CodegenError(f"line length {self.line_length}: must be from 60 to 320")
+
+    @property
+    def folder(self) -> str:
+        """The path of the package."""
+        return self.package.replace(".", "/")
+
+    @property
+    def command(self) -> str:
+        """What renews the files: our own are made by make."""
+        return "make generate" if self.package == WALKERS_PACKAGE else "durabletask-payloads-codegen generate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,49 +109,101 @@ _DEEXTERNALIZE = _Way(
 _WAYS = (_DEEXTERNALIZE, _EXTERNALIZE)
 
 
-def render_walkers(model: Model, pb2_module: str) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class _Classes:
+    """How the walkers name the message classes in their signatures.
+
+    Attributes:
+        imports: the import statements; only type checkers run them.
+        types: the class of each message with payloads, by its full name.
+    """
+
+    imports: Sequence[str]
+    types: Mapping[str, str]
+
+
+def render_walkers(model: Model, home: Home) -> dict[str, str]:
     """Render the package of walkers: its files by path, formatted.
 
-    Args:
-        model: what to generate.
-        pb2_module: the module whose classes the functions take; it is imported by type checkers only.
-
     Raises:
-        CodegenError: `pb2_module` cannot be imported under that name, or ruff failed.
+        CodegenError: a pb2 module cannot be imported under its name, or ruff failed.
     """
-    if any(keyword.iskeyword(name) or not name.isidentifier() for name in pb2_module.split(".")):
-        raise CodegenError(f"pb2 module {pb2_module}: is not the name of a Python module")
-    package, _, module = pb2_module.rpartition(".")
+    classes = _classes(model)
     files = {
         f"{way.verb}.py": _render(
             "walkers.py.j2",
             model,
+            home,
             way=way,
-            pb2_import=f"from {package} import {module} as pb" if package else f"import {module} as pb",
-            doc={message.full_name: _docstring(way, message) for message in model.messages.values()},
+            imports=[*_helpers(model, classes), *classes.imports],
+            types=classes.types,
+            doc={message.full_name: _docstring(way, message, home) for message in model.messages.values()},
         )
         for way in _WAYS
     }
-    files["__init__.py"] = _render("package.py.j2", model, ways=_WAYS)
-    files["tables.py"] = _render("tables.py.j2", model, ways=_WAYS)
-    done = {f"{WALKERS_PACKAGE}/{name}": _format(name, text) for name, text in sorted(files.items())}
-    done[f"{WALKERS_PACKAGE}/py.typed"] = ""
+    files["__init__.py"] = _render("package.py.j2", model, home, ways=_WAYS)
+    files["tables.py"] = _render("tables.py.j2", model, home, ways=_WAYS)
+    if home.plan_module is None:
+        files["plan.py"] = _render("plan.py.j2", model, home, source=plan_source())
+    done = {f"{home.folder}/{name}": _format(name, text, home) for name, text in sorted(files.items())}
+    done[f"{home.folder}/py.typed"] = ""
     return done
+
+
+def _classes(model: Model) -> _Classes:
+    """Import each pb2 module that a signature names: one as `pb`, several by their names."""
+    module_of = {file.name: file.module for file in model.files}
+    modules = sorted({module_of[message.file] for message in model.messages.values()})
+    for module in modules:
+        if not is_dotted_name(module):
+            raise CodegenError(f"pb2 module {module}: is not the name of a Python module: give one by --pb2-module")
+    aliases = dict.fromkeys(modules, "pb") if len(modules) == 1 else _aliases(modules)
+    imports: list[str] = []
+    for module, alias in aliases.items():
+        package, _, name = module.rpartition(".")
+        as_alias = "" if alias == name else f" as {alias}"
+        imports.append(f"from {package} import {name}{as_alias}" if package else f"import {name}{as_alias}")
+    types = {
+        message.full_name: f"{aliases[module_of[message.file]]}.{message.python_name}"
+        for message in model.messages.values()
+    }
+    return _Classes(sorted(imports, key=lambda line: (line.startswith("from "), line)), types)
+
+
+def _aliases(modules: Sequence[str]) -> dict[str, str]:
+    """Name modules by as many of their last parts as tell them apart."""
+    parts = 1
+    while True:
+        aliases = {module: "_".join(module.split(".")[-parts:]) for module in modules}
+        if len(set(aliases.values())) == len(modules):
+            return aliases
+        parts += 1
+
+
+def _helpers(model: Model, classes: _Classes) -> list[str]:
+    """Import what annotates the variables that stand for fields with the name of a keyword."""
+    keywords = [field for message in model.messages.values() for field in message.fields if field.is_keyword]
+    lines: list[str] = []
+    if any(field.repeated or field.is_map for field in keywords):
+        lines.append("from collections.abc import Iterable\n")
+    if any(not isinstance(field, Branch) for field in keywords):
+        lines.append("from google.protobuf.wrappers_pb2 import StringValue")
+    return lines
 
 
 def render_markdown(model: Model) -> str:
     """Render the report as PAYLOAD_FIELDS.md."""
-    return _render("payload_fields.md.j2", model, **_report(model))
+    return _render("payload_fields.md.j2", model, Home(), **_report(model))
 
 
 def render_text(model: Model) -> str:
     """Render the report for a terminal."""
-    return _render("payload_fields.txt.j2", model, **_report(model))
+    return _render("payload_fields.txt.j2", model, Home(), **_report(model))
 
 
 def render_mermaid(model: Model) -> str:
     """Render the picture of the report as Mermaid."""
-    return _render("payload_fields.mmd.j2", model, **_report(model))
+    return _render("payload_fields.mmd.j2", model, Home(), **_report(model))
 
 
 def _report(model: Model) -> dict[str, object]:
@@ -128,7 +218,7 @@ def _report(model: Model) -> dict[str, object]:
     }
 
 
-def _render(template: str, model: Model, **values: object) -> str:
+def _render(template: str, model: Model, home: Home, **values: object) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined  # of the extra
 
     # The output is Python and Markdown: nothing to escape.
@@ -140,13 +230,13 @@ def _render(template: str, model: Model, **values: object) -> str:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    return environment.get_template(template).render(model=model, version=GENERATOR_VERSION, **values)
+    return environment.get_template(template).render(model=model, home=home, version=GENERATOR_VERSION, **values)
 
 
-def _docstring(way: _Way, message: Message) -> str:
+def _docstring(way: _Way, message: Message, home: Home) -> str:
     head = f'"""{way.note} `{message.full_name}`'
     fields = ", ".join(field.name for field in message.fields)
-    width = _LINE_LENGTH - 4
+    width = home.line_length - 4
     line = f'{head}: {fields}."""'
     if len(line) <= width:
         return line
@@ -154,8 +244,8 @@ def _docstring(way: _Way, message: Message) -> str:
     return "\n".join([f"{head}.", "", *body, '"""'])
 
 
-def _format(name: str, text: str) -> str:
-    command = [sys.executable, "-m", "ruff", "format", "--isolated", f"--line-length={_LINE_LENGTH}"]
+def _format(name: str, text: str, home: Home) -> str:
+    command = [sys.executable, "-m", "ruff", "format", "--isolated", f"--line-length={home.line_length}"]
     command += ["--target-version=py310", f"--stdin-filename={name}", "-"]
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, encoding="utf-8")
     if done.returncode:

@@ -147,7 +147,7 @@ def _inside(model: Model, name: str, boxes: set[str], prefix: str = "") -> Itera
 def as_json(model: Model) -> str:
     """Render the report as JSON."""
     report = {
-        "file": model.file,
+        "files": [file.name for file in model.files],
         "source": model.source,
         "travels": [
             {
@@ -166,4 +166,4 @@ def as_json(model: Model) -> str:
 
 
 def _step(prefix: str, field: Leaf | Branch) -> str:
-    return f"{prefix}.{field.name}".lstrip(".") + ("[]" if field.repeated else "")
+    return f"{prefix}.{field.name}".lstrip(".") + ("[]" if field.repeated or field.is_map else "")

@@ -1,5 +1,5 @@
 # Source: durabletask/internal/orchestrator_service.proto (durabletask 1.12.0)
-# Generator: durabletask-payloads-codegen 1.1
+# Generator: durabletask-payloads-codegen 1.2
 # DO NOT EDIT: run make generate
 """Walkers over the messages of Durable Task: each notes the payloads of one message in a plan, and does no I/O."""
 

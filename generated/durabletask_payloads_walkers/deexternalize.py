@@ -1,5 +1,5 @@
 # Source: durabletask/internal/orchestrator_service.proto (durabletask 1.12.0)
-# Generator: durabletask-payloads-codegen 1.1
+# Generator: durabletask-payloads-codegen 1.2
 # DO NOT EDIT: run make generate
 """Notes the tokens of a message, after it was received."""
 
@@ -11,70 +11,6 @@ if TYPE_CHECKING:
     from durabletask.internal import orchestrator_service_pb2 as pb
 
     from durabletask_payloads import DeexternalizePlan
-
-__all__ = [
-    "deexternalize_activity_request",
-    "deexternalize_activity_response",
-    "deexternalize_complete_orchestration_action",
-    "deexternalize_continue_as_new_event",
-    "deexternalize_create_instance_request",
-    "deexternalize_create_sub_orchestration_action",
-    "deexternalize_entity_batch_request",
-    "deexternalize_entity_batch_result",
-    "deexternalize_entity_metadata",
-    "deexternalize_entity_operation_called_event",
-    "deexternalize_entity_operation_completed_event",
-    "deexternalize_entity_operation_failed_event",
-    "deexternalize_entity_operation_signaled_event",
-    "deexternalize_entity_request",
-    "deexternalize_event_raised_event",
-    "deexternalize_event_sent_event",
-    "deexternalize_execution_completed_event",
-    "deexternalize_execution_resumed_event",
-    "deexternalize_execution_rewound_event",
-    "deexternalize_execution_started_event",
-    "deexternalize_execution_suspended_event",
-    "deexternalize_execution_terminated_event",
-    "deexternalize_generic_event",
-    "deexternalize_get_entity_response",
-    "deexternalize_get_instance_response",
-    "deexternalize_history_chunk",
-    "deexternalize_history_event",
-    "deexternalize_history_state_event",
-    "deexternalize_operation_action",
-    "deexternalize_operation_request",
-    "deexternalize_operation_result",
-    "deexternalize_operation_result_failure",
-    "deexternalize_operation_result_success",
-    "deexternalize_orchestration_state",
-    "deexternalize_orchestrator_action",
-    "deexternalize_orchestrator_request",
-    "deexternalize_orchestrator_response",
-    "deexternalize_query_entities_response",
-    "deexternalize_query_instances_response",
-    "deexternalize_raise_event_request",
-    "deexternalize_resume_request",
-    "deexternalize_rewind_instance_request",
-    "deexternalize_rewind_orchestration_action",
-    "deexternalize_schedule_task_action",
-    "deexternalize_send_entity_message_action",
-    "deexternalize_send_event_action",
-    "deexternalize_send_signal_action",
-    "deexternalize_signal_entity_request",
-    "deexternalize_skip_graceful_orchestration_terminations_request",
-    "deexternalize_start_new_orchestration_action",
-    "deexternalize_sub_orchestration_instance_completed_event",
-    "deexternalize_sub_orchestration_instance_created_event",
-    "deexternalize_sub_orchestration_instance_failed_event",
-    "deexternalize_suspend_request",
-    "deexternalize_task_completed_event",
-    "deexternalize_task_failed_event",
-    "deexternalize_task_failure_details",
-    "deexternalize_task_scheduled_event",
-    "deexternalize_terminate_orchestration_action",
-    "deexternalize_terminate_request",
-    "deexternalize_work_item",
-]
 
 
 def deexternalize_activity_request(message: pb.ActivityRequest, plan: DeexternalizePlan) -> None:

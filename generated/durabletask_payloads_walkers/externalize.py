@@ -1,5 +1,5 @@
 # Source: durabletask/internal/orchestrator_service.proto (durabletask 1.12.0)
-# Generator: durabletask-payloads-codegen 1.1
+# Generator: durabletask-payloads-codegen 1.2
 # DO NOT EDIT: run make generate
 """Notes the large payloads of a message, before it is sent."""
 
@@ -11,70 +11,6 @@ if TYPE_CHECKING:
     from durabletask.internal import orchestrator_service_pb2 as pb
 
     from durabletask_payloads import ExternalizePlan
-
-__all__ = [
-    "externalize_activity_request",
-    "externalize_activity_response",
-    "externalize_complete_orchestration_action",
-    "externalize_continue_as_new_event",
-    "externalize_create_instance_request",
-    "externalize_create_sub_orchestration_action",
-    "externalize_entity_batch_request",
-    "externalize_entity_batch_result",
-    "externalize_entity_metadata",
-    "externalize_entity_operation_called_event",
-    "externalize_entity_operation_completed_event",
-    "externalize_entity_operation_failed_event",
-    "externalize_entity_operation_signaled_event",
-    "externalize_entity_request",
-    "externalize_event_raised_event",
-    "externalize_event_sent_event",
-    "externalize_execution_completed_event",
-    "externalize_execution_resumed_event",
-    "externalize_execution_rewound_event",
-    "externalize_execution_started_event",
-    "externalize_execution_suspended_event",
-    "externalize_execution_terminated_event",
-    "externalize_generic_event",
-    "externalize_get_entity_response",
-    "externalize_get_instance_response",
-    "externalize_history_chunk",
-    "externalize_history_event",
-    "externalize_history_state_event",
-    "externalize_operation_action",
-    "externalize_operation_request",
-    "externalize_operation_result",
-    "externalize_operation_result_failure",
-    "externalize_operation_result_success",
-    "externalize_orchestration_state",
-    "externalize_orchestrator_action",
-    "externalize_orchestrator_request",
-    "externalize_orchestrator_response",
-    "externalize_query_entities_response",
-    "externalize_query_instances_response",
-    "externalize_raise_event_request",
-    "externalize_resume_request",
-    "externalize_rewind_instance_request",
-    "externalize_rewind_orchestration_action",
-    "externalize_schedule_task_action",
-    "externalize_send_entity_message_action",
-    "externalize_send_event_action",
-    "externalize_send_signal_action",
-    "externalize_signal_entity_request",
-    "externalize_skip_graceful_orchestration_terminations_request",
-    "externalize_start_new_orchestration_action",
-    "externalize_sub_orchestration_instance_completed_event",
-    "externalize_sub_orchestration_instance_created_event",
-    "externalize_sub_orchestration_instance_failed_event",
-    "externalize_suspend_request",
-    "externalize_task_completed_event",
-    "externalize_task_failed_event",
-    "externalize_task_failure_details",
-    "externalize_task_scheduled_event",
-    "externalize_terminate_orchestration_action",
-    "externalize_terminate_request",
-    "externalize_work_item",
-]
 
 
 def externalize_activity_request(message: pb.ActivityRequest, plan: ExternalizePlan) -> None:

@@ -1,5 +1,5 @@
 # Source: durabletask/internal/orchestrator_service.proto (durabletask 1.12.0)
-# Generator: durabletask-payloads-codegen 1.1
+# Generator: durabletask-payloads-codegen 1.2
 # DO NOT EDIT: run make generate
 """Tables: the functions of each message, and the facts about the schema that the runtime uses."""
 

@@ -6,12 +6,13 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from durabletask_payloads_codegen import descriptors, model, policy, render
+from durabletask_payloads_codegen import descriptors, model, policy, render, schema
 
 if TYPE_CHECKING:
-    from durabletask_payloads_codegen.descriptors import Schema
+    from durabletask_payloads_codegen.descriptors import SchemaDecl
     from durabletask_payloads_codegen.model import Model
     from durabletask_payloads_codegen.policy import FieldKind
+    from durabletask_payloads_codegen.schema import Schema
 
 ROOT = Path(__file__).parents[2]
 PROTOS = ROOT / "protos"
@@ -34,12 +35,16 @@ def write_proto(folder: Path, text: str, name: str = "test.proto") -> Path:
 
 def compiled(folder: Path, text: str) -> Schema:
     write_proto(folder, text)
-    return descriptors.from_protos(folder)
+    return schema.from_protos(folder)
 
 
 def modelled(folder: Path, text: str, **kinds: FieldKind) -> Model:
     """The model of a schema; `kinds` classifies by field name, all else is a payload."""
-    decl = descriptors.declare(compiled(folder, text))
+    return classified(descriptors.declare(compiled(folder, text)), **kinds)
+
+
+def classified(decl: SchemaDecl, **kinds: FieldKind) -> Model:
+    """The model of declarations; `kinds` classifies by field name, all else is a payload."""
     fields = [
         (f"{message.full_name}.{field.name}", field.name)
         for message in decl.messages
@@ -51,7 +56,7 @@ def modelled(folder: Path, text: str, **kinds: FieldKind) -> Model:
 
 def functions(built: Model, module: str) -> str:
     """The functions of one generated module, without header and imports."""
-    text = render.render_walkers(built, "test_pb2")[f"{render.WALKERS_PACKAGE}/{module}.py"]
+    text = render.render_walkers(built, render.Home())[f"{render.WALKERS_PACKAGE}/{module}.py"]
     return text[text.index("def ") :]
 
 

@@ -164,7 +164,7 @@ def put_a_file_in_the_way(tree: Path) -> None:
         (
             nothing,
             ["generate", PROTO, "--from-module", PB2_MODULE],
-            ".proto files, --descriptor-set and --from-module exclude each other: ",
+            "protos and from-module: exclude each other, name one of them",
         ),
         (put_a_file_in_the_way, ["generate", "--output", "file/out"], "file/out/"),
         (put_a_file_in_the_way, ["check", "--output", "file/out"], "file/out/"),
@@ -225,7 +225,8 @@ def test_import_proto_prints_and_compares(tree: Path, capsys: pytest.CaptureFixt
 def test_import_proto_removes_nothing(tree: Path) -> None:
     """It may write beside Python that is not ours; `generate` cleans up what is."""
     (tree / "protos/durabletask/mine.py").write_text("")
-    (tree / "generated/durabletask_payloads_walkers/stale.py").write_text("")
+    stale = "# Generator: durabletask-payloads-codegen 0.9\n"
+    (tree / "generated/durabletask_payloads_walkers/stale.py").write_text(stale)
     replace(tree / PROTO, "message ActivityResponse {\n", "message ActivityResponse {\n  string gone = 77;\n")
     assert cli.main(["import-proto", PB2_MODULE, "--output", "protos"]) == 0
     assert (tree / "protos/durabletask/mine.py").exists()
@@ -328,7 +329,7 @@ def test_fields_as_text(capsys: pytest.CaptureFixture[str]) -> None:
 def test_fields_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["fields", "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
-        "file": "test.proto",
+        "files": ["test.proto"],
         "source": "test.proto",
         "travels": [
             {

@@ -9,29 +9,30 @@ import pytest
 from durabletask.internal import orchestrator_service_pb2 as pb
 from google.protobuf.compiler.plugin_pb2 import CodeGeneratorRequest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
-from tests.codegen.support import PB2_MODULE, POLICY, PROTOS, compiled, write_proto
+from tests.codegen.support import POLICY, PROTOS, compiled, write_proto
 
-from durabletask_payloads_codegen import descriptors, model, policy, proto_text, render, stubs
-from durabletask_payloads_codegen.descriptors import declare, from_descriptor_set, from_module, from_protos
+from durabletask_payloads_codegen import model, policy, proto_text, render, schema, stubs
+from durabletask_payloads_codegen.descriptors import declare
 from durabletask_payloads_codegen.errors import CodegenError
+from durabletask_payloads_codegen.schema import from_descriptor_set, from_modules, from_protos, from_request
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from durabletask_payloads_codegen.descriptors import Schema
+    from durabletask_payloads_codegen.schema import Schema
 
 
-def generated(schema: Schema) -> dict[str, str]:
-    built = model.build(declare(schema), policy.load_policy(POLICY))
+def generated(read: Schema) -> dict[str, str]:
+    built = model.build(declare(read), policy.load_policy(POLICY))
     return {
-        **render.render_walkers(built, PB2_MODULE),
-        **stubs.generate_stubs(schema),
+        **render.render_walkers(built, render.Home()),
+        **stubs.generate_stubs(read),
         "report": render.render_markdown(built),
     }
 
 
 def test_all_forms_of_input_give_the_same(tmp_path: Path) -> None:
-    files = descriptors.compile_protos(PROTOS, [PROTOS / pb.DESCRIPTOR.name])
+    files = schema.compile_protos(PROTOS, [PROTOS / pb.DESCRIPTOR.name])
     whole = tmp_path / "whole.binpb"
     whole.write_bytes(files.SerializeToString())
     without_imports = tmp_path / "without_imports.binpb"
@@ -43,48 +44,35 @@ def test_all_forms_of_input_give_the_same(tmp_path: Path) -> None:
     assert "durabletask-stubs/internal/orchestrator_service_pb2.pyi" in expected
     assert generated(from_descriptor_set(whole)) == expected
     assert generated(from_descriptor_set(without_imports)) == expected
-    assert generated(from_module(pb.__name__)) == expected
-    assert generated(descriptors.from_request(request)) == expected
+    assert generated(from_modules([pb.__name__])) == expected
+    assert generated(from_request(request)) == expected
 
 
 def test_the_source_is_the_files_name_where_nothing_else_is_known(tmp_path: Path) -> None:
     plain = tmp_path / "plain.binpb"
-    plain.write_bytes(FileDescriptorSet(file=[from_protos(PROTOS).file]).SerializeToString())
-    assert from_descriptor_set(plain).source == pb.DESCRIPTOR.name
-    assert from_protos(PROTOS).source == from_module(pb.__name__).source == "durabletask 1.12.0"
+    plain.write_bytes(FileDescriptorSet(file=[from_protos(PROTOS).files[0]]).SerializeToString())
+    assert from_descriptor_set(plain).sources == {pb.DESCRIPTOR.name: pb.DESCRIPTOR.name}
+    known = {pb.DESCRIPTOR.name: "durabletask 1.12.0"}
+    assert from_protos(PROTOS).sources == from_modules([pb.__name__]).sources == known
     # A module that no distribution owns up to, and a comment that says something else.
-    assert from_module("google.protobuf.compiler.plugin_pb2").source.startswith("protobuf ")
+    (source,) = from_modules(["google.protobuf.compiler.plugin_pb2"]).sources.values()
+    assert source.startswith("protobuf ")
     (tmp_path / "noted.proto").write_text('// Imported by hand from 3 sources.\n\nsyntax = "proto3";\nmessage M {}\n')
-    assert from_protos(tmp_path).source == "noted.proto"
+    assert from_protos(tmp_path).sources == {"noted.proto": "noted.proto"}
 
 
-def test_a_module_with_imports_of_its_own_brings_them_along() -> None:
-    schema = from_module("google.protobuf.compiler.plugin_pb2")
-    assert [file.name for file in schema.imports] == ["google/protobuf/descriptor.proto"]
+def test_a_well_known_file_is_generated_for_only_where_it_is_named() -> None:
+    read = from_modules(["google.protobuf.compiler.plugin_pb2"])
+    assert [file.name for file in read.files] == ["google/protobuf/compiler/plugin.proto"]
+    assert [file.name for file in read.well_known] == ["google/protobuf/descriptor.proto"]
 
 
-def test_the_file_that_no_other_imports_is_the_one(tmp_path: Path) -> None:
-    write_proto(tmp_path, "message Common { string x = 1; }", "a/common.proto")
-    write_proto(tmp_path, 'import "a/common.proto"; message M { google.protobuf.StringValue x = 1; }', "b.proto")
-    assert declare(from_protos(tmp_path)).messages[0].full_name == "M"
-
-
-def test_two_schemas_are_refused(tmp_path: Path) -> None:
-    write_proto(tmp_path, "message A { string x = 1; }", "a.proto")
-    write_proto(tmp_path, "message B { string x = 1; }", "b.proto")
-    with pytest.raises(CodegenError) as raised:
-        from_protos(tmp_path)
-    assert str(raised.value) == (
-        f"{tmp_path}: there must be one .proto file that no other imports, there are: a.proto, b.proto"
-    )
-    assert from_protos(tmp_path, [tmp_path / "b.proto"]).file.name == "b.proto"
-
-
-def test_a_field_of_a_type_from_another_file_is_refused(tmp_path: Path) -> None:
-    write_proto(tmp_path, "message Common { google.protobuf.StringValue x = 1; }", "a/common.proto")
-    write_proto(tmp_path, 'import "a/common.proto"; message M { Common common = 1; }', "b.proto")
-    with pytest.raises(CodegenError, match=r"^b\.proto: message M, field common: Common is from another file"):
-        declare(from_protos(tmp_path))
+def test_files_come_after_those_that_they_import(tmp_path: Path) -> None:
+    write_proto(tmp_path, "message Common { string x = 1; }", "z/common.proto")
+    write_proto(tmp_path, 'import "z/common.proto"; message M { google.protobuf.StringValue x = 1; }', "b.proto")
+    write_proto(tmp_path, "message A { string x = 1; }", "c.proto")
+    assert [file.name for file in from_protos(tmp_path).files] == ["z/common.proto", "b.proto", "c.proto"]
+    assert [file.name for file in from_protos(tmp_path, [tmp_path / "b.proto"]).files] == ["z/common.proto", "b.proto"]
 
 
 @pytest.mark.parametrize(
@@ -107,11 +95,11 @@ def test_what_only_proto2_has_is_refused(tmp_path: Path, text: str, error: str) 
         declare(from_protos(tmp_path))
     assert str(raised.value) == error
     with pytest.raises(CodegenError, match=r"^old\.proto: only proto3 can be printed, not proto2$"):
-        proto_text.print_proto(from_protos(tmp_path).file, "")
+        proto_text.print_proto(from_protos(tmp_path).files[0], "")
 
 
 def test_enums_and_well_known_types_are_no_payloads(tmp_path: Path) -> None:
-    schema = compiled(
+    read = compiled(
         tmp_path,
         """
         import "google/protobuf/struct.proto";
@@ -126,7 +114,7 @@ def test_enums_and_well_known_types_are_no_payloads(tmp_path: Path) -> None:
         }
         """,
     )
-    (message,) = declare(schema).messages
+    (message,) = declare(read).messages
     assert [(field.name, field.type_name, field.is_map) for field in message.fields] == [
         ("color", "Color", False),
         ("size", "M.Size", False),
@@ -160,28 +148,48 @@ def test_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_bytes(b"\xff\xff")
     assert error_of(from_descriptor_set, path) == f"{path}: is not a serialized FileDescriptorSet"
     path.write_bytes(b"")
-    assert error_of(from_descriptor_set, path) == (
-        f"{path}: there must be one .proto file that no other imports, there are: none"
-    )
-    assert error_of(from_module, "json") == "module json is not a pb2 module: it has no DESCRIPTOR of a .proto file"
-    assert error_of(from_module, "no.such_pb2") == (
+    assert error_of(from_descriptor_set, path) == f"{path}: there is no .proto file in it"
+    assert error_of(from_modules, ["json"]) == "module json is not a pb2 module: it has no DESCRIPTOR of a .proto file"
+    assert error_of(from_modules, ["no.such_pb2"]) == (
         "module no.such_pb2 cannot be imported: ModuleNotFoundError: No module named 'no'"
     )
     (tmp_path / "raising_pb2.py").write_text("raise RuntimeError('one line\\n  and another')")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    assert error_of(from_module, "raising_pb2") == (
+    assert error_of(from_modules, ["raising_pb2"]) == (
         "module raising_pb2 cannot be imported: RuntimeError: one line and another"
     )
-    two = CodeGeneratorRequest(file_to_generate=["a.proto", "b.proto"])
-    assert error_of(descriptors.from_request, two) == "name one .proto file, not 2: one schema has one pb2 module"
 
 
-def test_a_missing_import_is_named(tmp_path: Path) -> None:
-    file = FileDescriptorProto(name="a.proto", syntax="proto3", dependency=["other/b.proto"])
+def test_bad_sets_of_files(tmp_path: Path) -> None:
     path = tmp_path / "set.binpb"
-    path.write_bytes(FileDescriptorSet(file=[file]).SerializeToString())
-    with pytest.raises(CodegenError, match=r"^other/b\.proto: is imported, but missing in the input$"):
-        stubs.generate_stubs(from_descriptor_set(path))
+
+    def error_of(*files: FileDescriptorProto) -> str:
+        path.write_bytes(FileDescriptorSet(file=files).SerializeToString())
+        with pytest.raises(CodegenError) as raised:
+            declare(from_descriptor_set(path))
+        return str(raised.value)
+
+    def file(name: str, *imports: str, message: str = "") -> FileDescriptorProto:
+        made = FileDescriptorProto(name=name, syntax="proto3", dependency=imports)
+        if message:
+            made.message_type.add(name=message)
+        return made
+
+    assert error_of(file("a.proto", "other/b.proto")) == "a.proto: imports other/b.proto, which is missing in the input"
+    assert error_of(file("a.proto", "b.proto"), file("b.proto", "c.proto"), file("c.proto", "a.proto")) == (
+        "a.proto: imports itself: a.proto -> b.proto -> c.proto -> a.proto"
+    )
+    assert error_of(file("b.proto", message="M"), file("a.proto", message="M")) == (
+        "b.proto: message M: is defined in a.proto too"
+    )
+    assert error_of(file("a.proto", message="M"), file("a.proto", message="N")) == (
+        f"{path}: a.proto is in it twice, with other contents"
+    )
+    # protoc says the same of .proto files.
+    write_proto(tmp_path, "message M {}", "a.proto")
+    write_proto(tmp_path, "message M {}", "b.proto")
+    with pytest.raises(CodegenError, match=r"b\.proto:3:9: \"M\" is already defined in file \"a\.proto\"\.$"):
+        from_protos(tmp_path)
 
 
 def test_stubs_of_a_file_without_a_folder(tmp_path: Path) -> None:

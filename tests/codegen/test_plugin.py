@@ -78,14 +78,19 @@ def test_the_module_of_the_classes(tmp_path: Path, option: str, line: str) -> No
     policy.write_text('[M]\nx = "payload"\n')
     response = answer(",".join(filter(None, [f"policy={policy}", option])))
     assert response.error == ""
-    assert response.supported_features == CodeGeneratorResponse.FEATURE_PROTO3_OPTIONAL
+    assert response.supported_features == (
+        CodeGeneratorResponse.FEATURE_PROTO3_OPTIONAL | CodeGeneratorResponse.FEATURE_SUPPORTS_EDITIONS
+    )
     files = {file.name: file.content for file in response.file}
     assert line in files["durabletask_payloads_walkers/externalize.py"].splitlines()
 
 
 def test_an_unknown_option(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     response = answer("polcy=x.toml")
-    assert response.error == "option polcy: is unknown, the options are policy, pb2_module"
+    assert (
+        response.error
+        == "option polcy: is unknown, the options are policy, pb2_module, package, plan_module, with_plan, line_length"
+    )
     assert not response.file
     monkeypatch.chdir(tmp_path)
     assert answer("").error == "protos/payload_fields.toml: cannot be read: No such file or directory"

@@ -13,9 +13,9 @@ from durabletask.internal import orchestrator_service_pb2 as pb
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
 from tests.codegen.support import PROTOS, compiled, dedent
 
-from durabletask_payloads_codegen.descriptors import bare, from_protos
 from durabletask_payloads_codegen.errors import CodegenError
 from durabletask_payloads_codegen.proto_text import differences, print_proto
+from durabletask_payloads_codegen.schema import bare, from_protos
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,10 +104,10 @@ EVERYTHING = """
 
 def test_every_kind_of_declaration(tmp_path: Path) -> None:
     (tmp_path / "every.proto").write_text(dedent(EVERYTHING))
-    first = from_protos(tmp_path).file
+    first = from_protos(tmp_path).files[0]
     text = print_proto(first, "One line.\nTwo lines.")
     (tmp_path / "every.proto").write_text(text)
-    assert from_protos(tmp_path).file.SerializeToString() == first.SerializeToString()
+    assert from_protos(tmp_path).files[0].SerializeToString() == first.SerializeToString()
     assert text.splitlines() == dedent(EVERYTHING).splitlines()
 
 
@@ -115,12 +115,12 @@ def test_a_nested_name_that_hides_a_package(tmp_path: Path) -> None:
     original = compiled(
         tmp_path,
         "package a; message M { message a { string x = 1; } .a.M again = 1; .google.protobuf.StringValue s = 2; }",
-    ).file
+    ).files[0]
     text = print_proto(original, "")
     assert "  .a.M again = 1;" in text
     assert "  google.protobuf.StringValue s = 2;" in text
     (tmp_path / "test.proto").write_text(text)
-    assert from_protos(tmp_path).file == original
+    assert from_protos(tmp_path).files[0] == original
 
 
 def test_what_cannot_be_printed_is_an_error(tmp_path: Path) -> None:
@@ -134,12 +134,12 @@ def test_what_cannot_be_printed_is_an_error(tmp_path: Path) -> None:
         "extend google.protobuf.FieldOptions { string note = 50000; } message M {}"
     )
     with pytest.raises(CodegenError, match=r"^custom\.proto: extension note: cannot be printed$"):
-        print_proto(from_protos(tmp_path).file, "")
+        print_proto(from_protos(tmp_path).files[0], "")
     (tmp_path / "user.proto").write_text(
         'syntax = "proto3"; import "custom.proto"; message N { string x = 1 [(note) = "y"]; }'
     )
     with pytest.raises(CodegenError, match=r"^user\.proto: message N, field x: has a custom option"):
-        print_proto(from_protos(tmp_path).file, "")
+        print_proto(from_protos(tmp_path).files[-1], "")
 
 
 def test_an_order_that_no_text_has_is_an_error() -> None:
@@ -179,7 +179,7 @@ def test_differences(tmp_path: Path) -> None:
         }
         service S { rpc Ask(Kept) returns (Kept); rpc Stop(Kept) returns (Kept); }
         """,
-    ).file
+    ).files[0]
     new = compiled(
         tmp_path,
         """
@@ -194,7 +194,7 @@ def test_differences(tmp_path: Path) -> None:
         message Added { bool x = 1; message Inner { bool y = 1; } }
         service S { rpc Ask(Kept) returns (stream Added); rpc Start(Kept) returns (Kept); }
         """,
-    ).file
+    ).files[0]
     assert differences(old, old) == []
     assert differences(old, new) == [
         "- removed enum value E.B",

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.json_format import ParseDict
-from tests.codegen.support import compiled, dedent, functions, modelled
+from tests.codegen.support import classified, compiled, dedent, functions, modelled, write_proto
 
 from durabletask_payloads_codegen import render, write
+from durabletask_payloads_codegen.descriptors import declare
 from durabletask_payloads_codegen.errors import CodegenError
+from durabletask_payloads_codegen.schema import from_protos, with_modules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -34,10 +36,10 @@ LEAVES = """
 
 
 def test_a_whole_module(tmp_path: Path) -> None:
-    files = render.render_walkers(modelled(tmp_path, LEAVES, trace="diagnostic", version="metadata"), "some.test_pb2")
+    files = render.render_walkers(modelled(tmp_path, LEAVES, trace="diagnostic", version="metadata"), render.Home())
     assert files["durabletask_payloads_walkers/externalize.py"] == dedent('''
         # Source: test.proto (test.proto)
-        # Generator: durabletask-payloads-codegen 1.1
+        # Generator: durabletask-payloads-codegen 1.2
         # DO NOT EDIT: run make generate
         """Notes the large payloads of a message, before it is sent."""
 
@@ -46,13 +48,9 @@ def test_a_whole_module(tmp_path: Path) -> None:
         from typing import TYPE_CHECKING
 
         if TYPE_CHECKING:
-            from some import test_pb2 as pb
+            import test_pb2 as pb
 
             from durabletask_payloads import ExternalizePlan
-
-        __all__ = [
-            "externalize_task",
-        ]
 
 
         def externalize_task(message: pb.Task, plan: ExternalizePlan) -> None:
@@ -190,7 +188,7 @@ def load(tmp_path: Path) -> Iterator[Callable[[Model], ModuleType]]:
     name = "walkers_of_a_test"
 
     def importing(built: Model) -> ModuleType:
-        write.write(tmp_path / "out", render.render_walkers(built, "test_pb2"))
+        write.write(tmp_path / "out", render.render_walkers(built, render.Home()))
         folder = tmp_path / "out" / render.WALKERS_PACKAGE
         spec = spec_from_file_location(name, folder / "__init__.py", submodule_search_locations=[str(folder)])
         assert spec is not None
@@ -206,9 +204,9 @@ def load(tmp_path: Path) -> Iterator[Callable[[Model], ModuleType]]:
 
 def test_the_generated_functions_run(tmp_path: Path, load: Callable[[Model], ModuleType]) -> None:
     walkers = load(modelled(tmp_path, SHAPES))
-    schema = compiled(tmp_path, SHAPES)
+    read = compiled(tmp_path, SHAPES)
     pool = descriptor_pool.DescriptorPool()
-    for file in (*schema.imports, schema.file):
+    for file in (*read.well_known, *read.files):
         pool.Add(file)
     message = message_factory.GetMessageClass(pool.FindMessageTypeByName("pkg.Root"))()
     ParseDict({"leaves": [{"data": "token"}], "texts": ["tokens", "other", "few"], "text": "token"}, message)
@@ -243,8 +241,10 @@ def test_the_tables(tmp_path: Path, load: Callable[[Model], ModuleType]) -> None
     }
     assert walkers.SOURCE == "test.proto"
     tables = {"DEEXTERNALIZE", "EXTERNALIZE", "FAN_OUT", "FIELDS", "MESSAGES", "SOURCE"}
-    both = {*walkers.externalize.__all__, *walkers.deexternalize.__all__}
-    assert set(walkers.__all__) == both | tables == both | set(walkers.tables.__all__)
+    assert tables == set(walkers.tables.__all__)
+    assert set(walkers.__all__) == tables | {
+        f"{verb}_{name}" for verb in ("externalize", "deexternalize") for name in ("root", "leaf_inner")
+    }
     with pytest.raises(TypeError):
         walkers.FIELDS["pkg.Leaf.data"] = "payload"
 
@@ -266,8 +266,25 @@ def test_a_docstring_that_is_too_long_is_wrapped(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", "some.", "a-b", "some.class", "x; y"])
 def test_a_pb2_module_that_cannot_be_imported(tmp_path: Path, name: str) -> None:
     with pytest.raises(CodegenError) as raised:
-        render.render_walkers(modelled(tmp_path, LEAVES), name)
+        with_modules(compiled(tmp_path, LEAVES), [f"test.proto={name}"])
     assert str(raised.value) == f"pb2 module {name}: is not the name of a Python module"
+
+
+def test_a_path_that_gives_no_module(tmp_path: Path) -> None:
+    write_proto(tmp_path, LEAVES, "1st/class.proto")
+    read = from_protos(tmp_path)
+    with pytest.raises(CodegenError) as raised:
+        render.render_walkers(classified(declare(read)), render.Home())
+    assert str(raised.value) == (
+        "pb2 module 1st.class_pb2: is not the name of a Python module: give one by --pb2-module"
+    )
+    named = with_modules(read, ["first_pb2"])
+    assert (
+        "import first_pb2 as pb"
+        in render.render_walkers(classified(declare(named)), render.Home())[
+            "durabletask_payloads_walkers/externalize.py"
+        ]
+    )
 
 
 def test_ruff_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,4 +294,4 @@ def test_ruff_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
     with pytest.raises(CodegenError, match=r"^__init__\.py: ruff failed: No module named ruff$"):
-        render.render_walkers(built, "test_pb2")
+        render.render_walkers(built, render.Home())
