@@ -20,7 +20,7 @@ from .schema import is_dotted_name
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .model import LeafKind, Message, Model
+    from .model import Leaf, LeafKind, Message, Model
 
 __all__ = ["WALKERS_PACKAGE", "Home", "render_markdown", "render_mermaid", "render_text", "render_walkers"]
 
@@ -135,7 +135,7 @@ def render_walkers(model: Model, home: Home) -> dict[str, str]:
             model,
             home,
             way=way,
-            imports=[*_helpers(model, classes), *classes.imports],
+            imports=classes.imports,
             types=classes.types,
             doc={message.full_name: _docstring(way, message, home) for message in model.messages.values()},
         )
@@ -158,16 +158,12 @@ def _classes(model: Model) -> _Classes:
         if not is_dotted_name(module):
             raise CodegenError(f"pb2 module {module}: is not the name of a Python module: give one by --pb2-module")
     aliases = dict.fromkeys(modules, "pb") if len(modules) == 1 else _aliases(modules)
-    imports: list[str] = []
-    for module, alias in aliases.items():
-        package, _, name = module.rpartition(".")
-        as_alias = "" if alias == name else f" as {alias}"
-        imports.append(f"from {package} import {name}{as_alias}" if package else f"import {name}{as_alias}")
+    keywords = [field for message in model.messages.values() for field in message.fields if field.is_keyword]
     types = {
         message.full_name: f"{aliases[module_of[message.file]]}.{message.python_name}"
         for message in model.messages.values()
     }
-    return _Classes(sorted(imports, key=lambda line: (line.startswith("from "), line)), types)
+    return _Classes(_imports(aliases, keywords), types)
 
 
 def _aliases(modules: Sequence[str]) -> dict[str, str]:
@@ -180,15 +176,26 @@ def _aliases(modules: Sequence[str]) -> dict[str, str]:
         parts += 1
 
 
-def _helpers(model: Model, classes: _Classes) -> list[str]:
-    """Import what annotates the variables that stand for fields with the name of a keyword."""
-    keywords = [field for message in model.messages.values() for field in message.fields if field.is_keyword]
-    lines: list[str] = []
-    if any(field.repeated or field.is_map for field in keywords):
-        lines.append("from collections.abc import Iterable\n")
+def _imports(aliases: Mapping[str, str], keywords: Sequence[Leaf | Branch]) -> list[str]:
+    """Write the imports in the order in which ruff sorts them: pb2 modules, and what annotates `keywords` fields."""
+    plain: list[str] = []
+    names: dict[str, list[str]] = {}
+    for module, alias in aliases.items():
+        package, _, name = module.rpartition(".")
+        text = name if alias == name else f"{name} as {alias}"
+        if not package:
+            plain.append(f"import {text}")
+        elif alias == name:
+            names.setdefault(package, []).append(name)
+        else:
+            names.setdefault(f"{package} import {text}", [])  # on a line of its own
     if any(not isinstance(field, Branch) for field in keywords):
-        lines.append("from google.protobuf.wrappers_pb2 import StringValue")
-    return lines
+        names["google.protobuf.wrappers_pb2"] = ["StringValue"]
+    lines = [
+        f"from {package} import {', '.join(some)}" if some else f"from {package}" for package, some in names.items()
+    ]
+    standard = ["from collections.abc import Iterable\n"] if any(f.repeated or f.is_map for f in keywords) else []
+    return [*standard, *sorted(plain), *sorted(lines)]
 
 
 def render_markdown(model: Model) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +33,14 @@ def write_proto(folder: Path, text: str, name: str = "test.proto") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f'syntax = "proto3";\n{WRAPPERS}\n{dedent(text)}')
     return path
+
+
+def protoc(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the real protoc, which finds our plugin and that of mypy-protobuf."""
+    scripts = Path(sys.executable).parent
+    plugins = [f"--plugin={scripts / name}" for name in ("protoc-gen-durabletask-payloads", "protoc-gen-mypy")]
+    command = [sys.executable, "-m", "grpc_tools.protoc", f"--proto_path={root}", *plugins, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def compiled(folder: Path, text: str) -> Schema:

@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from google.protobuf.compiler.plugin_pb2 import CodeGeneratorRequest, CodeGeneratorResponse
-from tests.codegen.support import PB2_MODULE, POLICY, PROTOS, ROOT, contents, write_proto
+from tests.codegen.support import PB2_MODULE, POLICY, PROTOS, ROOT, contents, protoc, write_proto
 
 from durabletask_payloads_codegen import plugin
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 WALKERS = ROOT / "generated" / "durabletask_payloads_walkers"
 PROTO = PROTOS / "durabletask/internal/orchestrator_service.proto"
 
 
-def protoc(root: Path, output: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    script = shutil.which("protoc-gen-durabletask-payloads", path=str(Path(sys.executable).parent))
-    assert script is not None, "the package is not installed"
-    output.mkdir(exist_ok=True)
-    command = [
-        sys.executable,
-        "-m",
-        "grpc_tools.protoc",
-        f"--proto_path={root}",
-        f"--durabletask-payloads_out={output}",
-    ]
-    command += [f"--plugin=protoc-gen-durabletask-payloads={script}", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 def test_protoc_writes_the_walkers_that_are_checked_in(tmp_path: Path) -> None:
     options = f"--durabletask-payloads_opt=policy={POLICY}"
-    done = protoc(PROTOS, tmp_path / "out", options, str(PROTO))
+    (tmp_path / "out").mkdir()
+    done = protoc(PROTOS, f"--durabletask-payloads_out={tmp_path / 'out'}", options, str(PROTO))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     expected = {
         f"durabletask_payloads_walkers/{name}": text
@@ -48,7 +34,9 @@ def test_protoc_prints_an_error_and_writes_nothing(tmp_path: Path) -> None:
     proto = write_proto(tmp_path, "message M { optional string x = 1; google.protobuf.StringValue fresh = 2; }")
     policy = tmp_path / "policy.toml"
     policy.write_text("")
-    done = protoc(tmp_path, tmp_path / "out", f"--durabletask-payloads_opt=policy={policy}", str(proto))
+    (tmp_path / "out").mkdir()
+    output = f"--durabletask-payloads_out={tmp_path / 'out'}"
+    done = protoc(tmp_path, output, f"--durabletask-payloads_opt=policy={policy}", str(proto))
     assert done.returncode == 1
     assert done.stderr == (
         f"--durabletask-payloads_out: {policy}: not classified: M.fresh (add each as payload, diagnostic or metadata)\n"

@@ -2,74 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from durabletask.internal import orchestrator_service_pb2 as pb
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from tests.support.oracle import STRING_VALUE, is_map
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from random import Random
 
-    from google.protobuf.descriptor import Descriptor, FieldDescriptor
+    from google.protobuf.descriptor import Descriptor
     from google.protobuf.message import Message
-    from google.protobuf.wrappers_pb2 import StringValue
-
-STRING_VALUE = "google.protobuf.StringValue"
-
-# How often a message may stand on a path: TaskFailureDetails once more inside of itself.
-_TIMES = 2
-
-
-@dataclass(frozen=True, slots=True)
-class LeafPath:
-    """A way from a root message to one StringValue field; `key` is `Message.field` of its end."""
-
-    steps: tuple[FieldDescriptor, ...]
-    key: str
-
-    @property
-    def text(self) -> str:
-        return ".".join(step.name + ("[]" if step.is_repeated else "") for step in self.steps)
-
-    def fill(self, root: Message, value: str) -> StringValue:
-        """Set this one field, and what is needed to get there, and return the wrapper."""
-        # Reflection: what is in a field is known only by its descriptor.
-        content: Any = root
-        for step in self.steps:
-            content = getattr(content, step.name)
-            if step.is_repeated:
-                content = content.add()
-        leaf: StringValue = content
-        leaf.value = value
-        return leaf
 
 
 def messages() -> Mapping[str, Descriptor]:
     """The top-level messages of the SDK's schema by full name."""
     return {descriptor.full_name: descriptor for descriptor in pb.DESCRIPTOR.message_types_by_name.values()}
-
-
-def is_map(field: FieldDescriptor) -> bool:
-    return field.message_type is not None and field.message_type.GetOptions().map_entry
-
-
-def leaf_paths(root: Descriptor) -> Iterator[LeafPath]:
-    """All ways from `root` to a StringValue, with one level of recursion."""
-
-    def walk(message: Descriptor, steps: tuple[FieldDescriptor, ...], above: tuple[str, ...]) -> Iterator[LeafPath]:
-        for field in message.fields:
-            target = field.message_type
-            if target is None or is_map(field):
-                continue
-            if target.full_name == STRING_VALUE:
-                yield LeafPath((*steps, field), f"{message.full_name}.{field.name}")
-            elif above.count(target.full_name) < _TIMES:
-                yield from walk(target, (*steps, field), (*above, target.full_name))
-
-    return walk(root, (), (root.full_name,))
 
 
 def random_message(descriptor: Descriptor, random: Random, text: Callable[[str], str]) -> Message:
