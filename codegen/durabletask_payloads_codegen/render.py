@@ -35,7 +35,7 @@ class Home:
     Attributes:
         package: the full name of their package.
         plan_module: the module that the plans come from; None writes it into the package, as `plan`.
-        line_length: of the formatted code, in characters.
+        line_length: of the formatted code, in characters; docstrings keep their lines, but for lists of fields.
 
     Raises:
         CodegenError: one of them cannot be used.

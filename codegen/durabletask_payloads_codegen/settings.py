@@ -21,6 +21,7 @@ TABLE = "durabletask-payloads-codegen"
 # Three ways to name the schema, of which one counts.
 _SOURCES = ("protos", "descriptor-set", "from-module")
 _PLANS = ("plan-module", "with-plan")
+_NAMES = (*_SOURCES, "proto-path", "policy", "pb2-module", "output", "package", *_PLANS, "line-length")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +90,15 @@ def merged(given: Mapping[str, object], table: Mapping[str, object] | None = Non
     for group in (_SOURCES, _PLANS):
         if any(name in given for name in group):
             rest = {name: value for name, value in rest.items() if name not in group}
-    values = _Values({**rest, **given}, where if table else "")
+    values = _Values({**rest, **given}, where if rest else "")
+    values.check_names()
     for group in (_SOURCES, _PLANS):
         named = [name for name in group if values.given.get(name) not in (None, False, [])]
         if len(named) > 1:
             raise CodegenError(f"{values.where}{' and '.join(named)}: exclude each other, name one of them")
     standard = Settings()
     descriptor_set = values.text("descriptor-set", "")
-    settings = Settings(
+    return Settings(
         protos=tuple(Path(path) for path in values.texts("protos")),
         proto_path=Path(values.text("proto-path", str(standard.proto_path))),
         descriptor_set=Path(descriptor_set) if descriptor_set else None,
@@ -110,8 +112,6 @@ def merged(given: Mapping[str, object], table: Mapping[str, object] | None = Non
             values.number("line-length", standard.home.line_length),
         ),
     )
-    values.check_names()
-    return settings
 
 
 class _Values:
@@ -120,7 +120,6 @@ class _Values:
     def __init__(self, given: Mapping[str, object], where: str) -> None:
         self.given = given
         self.where = f"{where}: " if where else ""
-        self._known: list[str] = []
 
     def text(self, name: str, standard: str) -> str:
         value = self._get(name, standard)
@@ -143,14 +142,11 @@ class _Values:
         return self._refuse(name, value, "a whole number")
 
     def check_names(self) -> None:
-        """Refuse names that nobody has asked for."""
-        if unknown := sorted(self.given.keys() - set(self._known)):
-            raise CodegenError(
-                f"{self.where}{', '.join(unknown)}: is unknown, the settings are {', '.join(self._known)}"
-            )
+        """Refuse names that are no settings."""
+        if unknown := sorted(self.given.keys() - set(_NAMES)):
+            raise CodegenError(f"{self.where}{', '.join(unknown)}: is unknown, the settings are {', '.join(_NAMES)}")
 
     def _get(self, name: str, standard: object) -> object:
-        self._known.append(name)
         return self.given.get(name, standard)
 
     def _refuse(self, name: str, value: object, wanted: str) -> NoReturn:
