@@ -64,6 +64,44 @@ def test_a_new_field_is_warned_of_once_and_an_error_if_strict(caplog: pytest.Log
                 step(message)
 
 
+def private_class_of_two_files() -> type[Message]:
+    """QueryInstancesResponse in a file of its own; the file that it imports has fields that the walkers do not know."""
+    pool = descriptor_pool.DescriptorPool()
+    for dependency in pb.DESCRIPTOR.dependencies:
+        pool.AddSerializedFile(dependency.serialized_pb)
+    first = descriptor_pb2.FileDescriptorProto.FromString(pb.DESCRIPTOR.serialized_pb)
+    first.ClearField("service")
+    (moved,) = (message for message in first.message_type if message.name == "QueryInstancesResponse")
+    second = descriptor_pb2.FileDescriptorProto(name="queries.proto", syntax="proto3", message_type=[moved])
+    second.dependency.extend([first.name, "google/protobuf/wrappers.proto"])
+    first.message_type.remove(moved)
+    (state,) = (message for message in first.message_type if message.name == "OrchestrationState")
+    text = {"type": "TYPE_MESSAGE", "type_name": ".google.protobuf.StringValue"}
+    state.field.add(name="note", number=98, label="LABEL_OPTIONAL", **text)
+    entry = state.nested_type.add(name="NotesEntry")
+    entry.options.map_entry = True
+    entry.field.add(name="key", number=1, type="TYPE_STRING", label="LABEL_OPTIONAL")
+    entry.field.add(name="value", number=2, label="LABEL_OPTIONAL", **text)
+    type_name = ".OrchestrationState.NotesEntry"
+    state.field.add(name="notes", number=99, label="LABEL_REPEATED", type="TYPE_MESSAGE", type_name=type_name)
+    pool.Add(first)
+    pool.Add(second)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("QueryInstancesResponse"))
+
+
+def test_new_fields_of_a_file_that_is_imported_are_warned_of_too(caplog: pytest.LogCaptureFixture) -> None:
+    message = private_class_of_two_files()()
+    with caplog.at_level(logging.WARNING), Externalizer(InMemoryPayloadStore(SMALL)) as externalizer:
+        externalizer.deexternalize(message)
+    (record,) = caplog.records
+    assert " do not know OrchestrationState.note, OrchestrationState.notes: " in record.getMessage()
+    with (
+        Externalizer(InMemoryPayloadStore(SMALL), strict=True) as strict,
+        pytest.raises(SchemaMismatchError, match=r"OrchestrationState\.note, OrchestrationState\.notes: "),
+    ):
+        strict.externalize(message)
+
+
 def test_a_field_that_the_class_lacks_is_fine(caplog: pytest.LogCaptureFixture) -> None:
     message = private_class("HistoryEvent", without="executionRewound")()
     with Externalizer(InMemoryPayloadStore(SMALL), strict=True) as externalizer:

@@ -14,12 +14,15 @@ from durabletask_payloads._errors import SchemaMismatchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from typing import TypeGuard
+    from typing import TypeAlias, TypeGuard
 
     from google._upb._message import Descriptor as UpbDescriptor
-    from google.protobuf.descriptor import Descriptor
+    from google._upb._message import FileDescriptor as UpbFile
+    from google.protobuf.descriptor import Descriptor, FileDescriptor
 
     from ._plan import DeexternalizePlan, ExternalizePlan
+
+    File: TypeAlias = FileDescriptor | UpbFile
 
 _log = logging.getLogger("durabletask_payloads.schema")
 
@@ -30,7 +33,7 @@ class MessageWalkers:
 
     Attributes:
         parts: gets the repeated field with payloads that may hold very many items, the longest if there are several.
-        unknown_fields: StringValue fields of its file that the walkers do not know.
+        unknown_fields: StringValue fields of its file, and of those that it imports, that the walkers do not know.
     """
 
     externalize: Callable[[Message, ExternalizePlan], None] | None
@@ -78,12 +81,8 @@ def check_schema(message: Message) -> None:
 
 
 def _find(message_class: type[Message]) -> MessageWalkers:
-    name, file = message_class.DESCRIPTOR.full_name, message_class.DESCRIPTOR.file
-    unknown = _unknown_by_file.get(file)
-    if unknown is None:
-        unknown = _unknown_by_file[file] = tuple(_unknown_fields(message_class))
-        if unknown:
-            _log.warning(_mismatch(unknown))
+    name = message_class.DESCRIPTOR.full_name
+    unknown = tuple(field for file in _with_imports(message_class.DESCRIPTOR.file) for field in _unknown_in(file))
     # The one cast: the tables say Never, since each walker takes its own message type; the name is the proof.
     return MessageWalkers(
         cast("Callable[[Message, ExternalizePlan], None] | None", walkers.EXTERNALIZE.get(name)),
@@ -104,17 +103,41 @@ def _longest(fields: Sequence[str]) -> Callable[[Message], Sequence[Message]] | 
             return lambda message: max(all_of(message), key=len)
 
 
-def _unknown_fields(message_class: type[Message]) -> Iterator[str]:
-    """Yield the StringValue fields of the file of `message_class` that the walkers do not know."""
-    pending: list[Descriptor | UpbDescriptor] = list(message_class.DESCRIPTOR.file.message_types_by_name.values())
+def _with_imports(file: File) -> Iterator[File]:
+    """Yield `file` and all files that its messages can lead to."""
+    pending, seen = [file], {file.name}
+    while pending:
+        file = pending.pop(0)
+        yield file
+        for imported in file.dependencies:
+            if imported.name not in seen:
+                seen.add(imported.name)
+                pending.append(imported)
+
+
+def _unknown_in(file: File) -> tuple[str, ...]:
+    """Return the StringValue fields of `file` that the walkers do not know; a warning is logged the first time."""
+    unknown = _unknown_by_file.get(file)
+    if unknown is None:
+        unknown = _unknown_by_file[file] = tuple(key for key in _text_fields(file) if key not in walkers.FIELDS)
+        if unknown:
+            _log.warning(_mismatch(unknown))
+    return unknown
+
+
+def _text_fields(file: File) -> Iterator[str]:
+    """Yield the StringValue fields of a file, and the maps of them, as `Message.field`."""
+    pending: list[Descriptor | UpbDescriptor] = list(file.message_types_by_name.values())
     while pending:
         descriptor = pending.pop(0)
+        if descriptor.GetOptions().map_entry:
+            continue
         pending.extend(descriptor.nested_types)
         for field in descriptor.fields:
-            wraps_text = (
-                field.message_type is not None and field.message_type.full_name == "google.protobuf.StringValue"
-            )
-            if wraps_text and f"{descriptor.full_name}.{field.name}" not in walkers.FIELDS:
+            kind = field.message_type
+            if kind is not None and kind.GetOptions().map_entry:
+                kind = kind.fields_by_name["value"].message_type
+            if kind is not None and kind.full_name == "google.protobuf.StringValue":
                 yield f"{descriptor.full_name}.{field.name}"
 
 
