@@ -3,46 +3,33 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 import tarfile
-import venv
 import zipfile
 from pathlib import Path
 
 import pytest
+from tests.support.wheels import ROOT, Environment, build, result, run
 
-ROOT = Path(__file__).parents[3]
 PACKAGES = {"durabletask_payloads", "durabletask_payloads_codegen", "durabletask_payloads_walkers"}
 PROGRAMS = ("durabletask-payloads", "durabletask-payloads-codegen", "protoc-gen-durabletask-payloads")
 OLD_PYTHON = ["tomli"] if sys.version_info < (3, 11) else []
-
-
-def result(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False)
-
-
-def run(*command: str | Path, cwd: Path) -> str:
-    done = result(*command, cwd=cwd)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the sdist, and the wheel that was built from it."""
     folder = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, cwd=ROOT)
+    build(folder)
     return folder
 
 
 def installed(dist: Path, folder: Path, extras: str = "") -> Path:
     """The scripts of a new environment that has the wheel."""
     (wheel,) = dist.glob("*.whl")
-    venv.create(folder, with_pip=True)
-    pip = (folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-    run(*pip, "-c", ROOT / "dev.lock", f"{wheel}{extras}", cwd=folder)
-    return folder / "bin"
+    environment = Environment(folder)
+    environment.install(f"{wheel}{extras}")
+    return environment.scripts
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +60,7 @@ def test_what_is_in_the_wheel(dist: Path) -> None:
         "codegen": {"grpcio-tools", "jinja2", "mypy-protobuf", "ruff", "tomli"},
         "fast": {"isal"},
         "sdk": {"durabletask"},
+        "typing": {"types-grpcio", "types-protobuf"},
     }
     assert extras == {**parts, "all": set[str]().union(*parts.values())}
 

@@ -1,0 +1,70 @@
+"""The wheel of this tree, and new environments to install it into: for the tests of what a user gets."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ROOT = Path(__file__).parents[2]
+
+
+class FailedError(Exception):
+    """A command failed; the text has what it printed."""
+
+
+def result(
+    *command: str | Path, cwd: Path, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, however it ends. `environment` replaces the variables of this process."""
+    words = [str(part) for part in command]
+    return subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """Return what a command prints.
+
+    Raises:
+        FailedError: its exit code is not 0.
+    """
+    done = result(*command, cwd=cwd)
+    if done.returncode:
+        raise FailedError(done.stdout + done.stderr)
+    return done.stdout
+
+
+def build(folder: Path, *options: str) -> Path:
+    """Build the sdist into a folder, and the wheel from it, or with "--wheel" only the wheel. Return the wheel."""
+    run(sys.executable, "-m", "build", "--no-isolation", *options, "--outdir", folder, cwd=ROOT)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+class Environment:
+    """A new virtual environment in a folder, with pip.
+
+    Attributes:
+        scripts: the folder of its programs.
+        python: its interpreter.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        venv.create(folder, with_pip=True)
+        self.scripts = folder / ("Scripts" if sys.platform == "win32" else "bin")
+        self.python = self.scripts / "python"
+        self._folder = folder
+
+    def install(self, *requirements: str, locked: bool = True) -> None:
+        """Install packages, at the versions of dev.lock unless `locked` is false.
+
+        Raises:
+            FailedError: pip failed.
+        """
+        lock = ("-c", ROOT / "dev.lock") if locked else ()
+        pip = (self.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+        run(*pip, *lock, *requirements, cwd=self._folder)
