@@ -27,8 +27,8 @@ USER = ROOT / "tests" / "slow" / "typing" / "user.txt"
 EXTRAS = "[sdk,azure,typing]"
 PACKAGES = ("durabletask_payloads", "durabletask_payloads_walkers", "durabletask_payloads_codegen")
 # The SDK checks itself with pyright alone, in strict mode, as Python 3.10 runs it: so does this. It names no mypy, but
-# mypy 1.6 to 2.3.0 crash on task.py of durabletask 1.12.0, whatever imports it: 2.3.1 is the oldest that users of it can
-# have. (0.991 to 1.5 report the same lines, tried by hand; they know no Python after 3.11.)
+# mypy 1.6 to 2.3.0 crash on task.py of durabletask 1.12.0, whatever imports it: 2.3.1 is the oldest that serves its
+# users. (0.991 to 1.5, tried by hand, report the same lines.)
 PYTHON = "3.10"
 OLDEST_MYPY = "2.3.1"
 # An unused import is for linters, and the code has two. It is the only rule of the strict mode that is off.

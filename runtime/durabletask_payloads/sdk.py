@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 try:
     from durabletask import payload
-except ImportError as error:
+except ImportError as _error:
     raise ImportError(
-        f"durabletask_payloads.sdk needs the durabletask SDK, 1.4 or newer ({error}): "
+        f"durabletask_payloads.sdk needs the durabletask SDK, 1.4 or newer ({_error}): "
         "pip install durabletask-payloads[sdk]"
-    ) from error
+    ) from _error
 
 if TYPE_CHECKING:
     from .stores._base import PayloadStore
@@ -43,6 +43,7 @@ class SdkPayloadStore(payload.PayloadStore):
 
     @property
     def options(self) -> payload.LargePayloadStorageOptions:
+        """The settings of `store`, as the SDK's class."""
         options = self._store.options
         return payload.LargePayloadStorageOptions(
             threshold_bytes=options.threshold_bytes,
@@ -51,16 +52,21 @@ class SdkPayloadStore(payload.PayloadStore):
         )
 
     def upload(self, data: bytes, *, instance_id: str | None = None) -> str:
+        """Store `data`, the UTF-8 bytes of a payload, and return its token. Raises as `PayloadStore.upload` does."""
         return self._store.upload(data, instance_id=instance_id)
 
     async def upload_async(self, data: bytes, *, instance_id: str | None = None) -> str:
+        """Do the same as `upload`, by the store's own `upload_async`."""
         return await self._store.upload_async(data, instance_id=instance_id)
 
     def download(self, token: str) -> bytes:
+        """Return the bytes that were stored under `token`. Raises as `PayloadStore.download` does."""
         return self._store.download(token)
 
     async def download_async(self, token: str) -> bytes:
+        """Do the same as `download`, by the store's own `download_async`."""
         return await self._store.download_async(token)
 
     def is_known_token(self, value: str) -> bool:
+        """Return whether `value`, as a whole, has the exact form of a token. Does no I/O."""
         return self._store.is_known_token(value)

@@ -26,11 +26,11 @@ try:
     from durabletask.testing import InMemoryOrchestrationBackend
     from rich.console import Console
     from rich.table import Table
-except ImportError as error:
+except ImportError as _error:
     raise ImportError(
-        f"the demo needs the durabletask SDK with its testing backend, and rich ({error}): "
+        f"the demo needs the durabletask SDK with its testing backend, and rich ({_error}): "
         "pip install durabletask-payloads[sdk,cli]"
-    ) from error
+    ) from _error
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -51,6 +51,8 @@ _SDK = {"worker": worker.TaskHubGrpcWorker, "client": client.TaskHubGrpcClient}
 
 
 class Order(TypedDict):
+    """An order. The payloads of the demo are lists of them, as JSON."""
+
     id: int
     customer: str
     items: list[str]

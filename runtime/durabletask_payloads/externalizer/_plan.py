@@ -72,8 +72,8 @@ class ExternalizePlan:
         *,
         include_diagnostics: bool = False,
     ) -> None:
-        self.payload_gate = threshold_bytes // 4
-        self.diagnostic_gate = self.payload_gate if include_diagnostics else sys.maxsize  # no text is longer
+        self.payload_gate: int = threshold_bytes // 4
+        self.diagnostic_gate: int = self.payload_gate if include_diagnostics else sys.maxsize  # no text is longer
         self.uploads: list[PlannedUpload] = []
         self._threshold = threshold_bytes
         self._maximum = max_payload_bytes
@@ -112,7 +112,7 @@ class DeexternalizePlan:
     __slots__ = ("_is_token", "downloads", "prefixes")
 
     def __init__(self, prefixes: tuple[str, ...], is_token: Callable[[str], bool]) -> None:
-        self.prefixes = prefixes
+        self.prefixes: tuple[str, ...] = prefixes
         self.downloads: list[PlannedDownload] = []
         self._is_token = is_token
 

@@ -149,6 +149,7 @@ class ReadAheadStream(WrappedCall, ABC, Generic[_Entry]):
         return self._pool
 
     def cancel(self) -> bool:
+        """End the call as cancelled by the application. Safe from any thread; return what the call returns."""
         with self._changed:
             if self._has_ended and not self._is_stopping:
                 self._error = self._error or _cancelled()

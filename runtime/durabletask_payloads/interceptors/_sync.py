@@ -55,6 +55,9 @@ class PayloadInterceptor(Closing, grpc.UnaryUnaryClientInterceptor, grpc.UnarySt
     Safe for any number of threads and channels. `call.future(...)` uploads before it returns, and for a completion
     it waits for the end of the call.
 
+    For sync channels only. `AsyncTaskHubGrpcClient` and other channels of grpc.aio refuse it with a ValueError, and
+    type checkers before that; mypy only with the stubs of gRPC, which the extra `[typing]` installs.
+
     Args:
         store: a store of this package or one written for the `durabletask` SDK, or an Externalizer to share. With a
             store the interceptor makes an Externalizer of its own, which `close` ends.
@@ -92,6 +95,14 @@ class PayloadInterceptor(Closing, grpc.UnaryUnaryClientInterceptor, grpc.UnarySt
         client_call_details: grpc.ClientCallDetails,
         request: _Request,
     ) -> CallFuture[_Response]:
+        """Make a unary call for gRPC, which calls this: with the payloads of request and response moved.
+
+        Calls of other services, and with messages that hold no payloads, go through as they are.
+
+        Raises:
+            PayloadError: a payload of the request or the response could not be transferred. Instead of raising,
+                the future of a call that was not done yet ends in it.
+        """
         details = client_call_details
         kind = KIND_BY_PATH.get(details.method)
         if kind is not None and self._completions.is_plain(kind, request):  # nearly all that a worker sends
@@ -162,6 +173,13 @@ class PayloadInterceptor(Closing, grpc.UnaryUnaryClientInterceptor, grpc.UnarySt
         client_call_details: grpc.ClientCallDetails,
         request: _Request,
     ) -> CallIterator[_Response]:
+        """Make a streaming call for gRPC, which calls this: work items or a history, with payloads in place of tokens.
+
+        Calls of other services, and with messages that hold no payloads, go through as they are.
+
+        Raises:
+            SchemaMismatchError: the request has fields that the walkers do not know, and the Externalizer is strict.
+        """
         name = rpc_name(client_call_details.method)
         if name is None or not is_known(request):
             return continuation(client_call_details, request)

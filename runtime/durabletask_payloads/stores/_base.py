@@ -32,17 +32,32 @@ class PayloadStoreLike(Protocol):
     """
 
     @property
-    def options(self) -> StoreOptions: ...
+    def options(self) -> StoreOptions:
+        """The settings of the store."""
+        ...
 
-    def upload(self, data: bytes, *, instance_id: str | None = None) -> str: ...
+    def upload(self, data: bytes, *, instance_id: str | None = None) -> str:
+        """Store `data`, the UTF-8 bytes of a payload of the instance, and return its token.
 
-    async def upload_async(self, data: bytes, *, instance_id: str | None = None) -> str: ...
+        An `Externalizer` calls this and `download` in threads of its own, several at a time.
+        """
+        ...
 
-    def download(self, token: str) -> bytes: ...
+    async def upload_async(self, data: bytes, *, instance_id: str | None = None) -> str:
+        """Do the same as `upload`. An `Externalizer` does not call it."""
+        ...
 
-    async def download_async(self, token: str) -> bytes: ...
+    def download(self, token: str) -> bytes:
+        """Return the bytes that were stored under `token`."""
+        ...
 
-    def is_known_token(self, value: str) -> bool: ...
+    async def download_async(self, token: str) -> bytes:
+        """Do the same as `download`. An `Externalizer` does not call it."""
+        ...
+
+    def is_known_token(self, value: str) -> bool:
+        """Return whether `value`, as a whole, is a token. Called for each text of a message: it must do no I/O."""
+        ...
 
 
 class PayloadStore(Closing, ABC):
@@ -134,4 +149,5 @@ class TokenStore(PayloadStore):
         return TOKEN_PREFIXES
 
     def is_known_token(self, value: str) -> bool:
+        """Return whether `value`, as a whole, is a token of either version, of whichever container."""
         return PayloadToken.parse(value) is not None

@@ -111,6 +111,16 @@ class DirectoryPayloadStore(TokenStore):
         return self._options
 
     def upload(self, data: bytes, *, instance_id: str | None = None) -> str:
+        """Write `data` to a new file, with all of it on the disk, and return its token.
+
+        Args:
+            data: the UTF-8 bytes of a payload.
+            instance_id: stored in the header of the file; left out if it is over 4,096 characters as JSON.
+
+        Raises:
+            PayloadTooLargeError, PayloadAccessDeniedError, PayloadStoreUnavailableError: as for
+                `PayloadStore.upload`; a disk that is full and a folder without its marker are unavailable.
+        """
         check_size(data, self._options)
         header = _header(data, instance_id)
         body = encode(data, "if smaller" if self._options.enable_compression else "never")
@@ -121,6 +131,11 @@ class DirectoryPayloadStore(TokenStore):
         return token
 
     def download(self, token: str) -> bytes:
+        """Return the bytes that were stored under `token`, read within `max_stored_payload_bytes` and verified.
+
+        Raises:
+            PayloadError: as for `PayloadStore.download`. What is no regular file is a PayloadIntegrityError.
+        """
         limit = self._options.max_stored_payload_bytes
         with self._translated(token), self._file(token) as file:
             stored = _stored_bytes(file, header := _read_header(file, token))
@@ -133,6 +148,7 @@ class DirectoryPayloadStore(TokenStore):
         return decode(body, token=token, limit=limit, sha256=header.sha256)
 
     def delete(self, token: str) -> None:
+        """Delete the file stored under `token`, if there is one. Raises as `PayloadStore.delete` does."""
         name = self._name(token)
         with self._translated(token), self._folder_to_read(token) as folder:
             try:
@@ -145,6 +161,7 @@ class DirectoryPayloadStore(TokenStore):
                 raise _not_a_file(error, token) from error
 
     def stored_bytes(self, token: str) -> int:
+        """Return the size of the body in the file, in bytes, after compression. Raises as `download` does."""
         with self._translated(token), self._file(token) as file:
             return _stored_bytes(file, _read_header(file, token))
 

@@ -67,6 +67,7 @@ class InMemoryPayloadStore(TokenStore):
         return self._find(token).instance_id
 
     def upload(self, data: bytes, *, instance_id: str | None = None) -> str:
+        """Keep `data` in memory and return its token. Raises PayloadTooLargeError, as `PayloadStore.upload`."""
         check_size(data, self._options)
         body = encode(data, "if smaller" if self._options.enable_compression else "never")
         name = new_name()
@@ -74,13 +75,20 @@ class InMemoryPayloadStore(TokenStore):
         return str(PayloadToken(self._container, name))
 
     def download(self, token: str) -> bytes:
+        """Return the bytes that were stored under `token`.
+
+        Raises:
+            PayloadTokenError, PayloadNotFoundError, PayloadTooLargeError: as for `PayloadStore.download`.
+        """
         stored = self._find(token)
         return decode(stored.body, token=token, limit=self._options.max_stored_payload_bytes, sha256=stored.sha256)
 
     def delete(self, token: str) -> None:
+        """Forget the payload stored under `token`, if there is one. Raises PayloadTokenError, as `download` does."""
         self._stored.pop(name_in_container(token, self._container), None)
 
     def stored_bytes(self, token: str) -> int:
+        """Return the size of what is stored under `token`, in bytes, after compression. Raises as `download` does."""
         return len(self._find(token).body)
 
     def _find(self, token: str) -> _Stored:

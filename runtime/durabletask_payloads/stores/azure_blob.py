@@ -17,10 +17,10 @@ from ._tokens import PayloadToken, new_name
 
 try:
     from ._azure_client import Blob, BlobClient, account_url_of, was_closed
-except ImportError as error:
+except ImportError as _error:
     raise ImportError(
-        f"BlobPayloadStore needs azure-storage-blob and aiohttp ({error}): pip install durabletask-payloads[azure]"
-    ) from error
+        f"BlobPayloadStore needs azure-storage-blob and aiohttp ({_error}): pip install durabletask-payloads[azure]"
+    ) from _error
 
 __all__ = ["BlobPayloadStore", "BlobPayloadStoreOptions"]
 
@@ -69,21 +69,45 @@ class BlobPayloadStore(TokenStore):
         return self._options
 
     def upload(self, data: bytes, *, instance_id: str | None = None) -> str:
+        """Store `data` as a new blob and return its token.
+
+        Args:
+            data: the UTF-8 bytes of a payload.
+            instance_id: stored as metadata of the blob, and as its folder with `layout="python-sdk"`; left out where
+                it is too long for that.
+
+        Raises:
+            PayloadTooLargeError, PayloadAccessDeniedError, PayloadStoreUnavailableError: as for
+                `PayloadStore.upload`. A closed store is unavailable.
+        """
         blob = self._packed(data, instance_id)
         self._client_for(blob.token).put(blob)
         return str(blob.token)
 
     def download(self, token: str) -> bytes:
+        """Return the bytes that were stored under `token`, decompressed and verified.
+
+        Raises:
+            PayloadTokenError: `token` is malformed, or points to neither the container nor a trusted location.
+            PayloadError: the other errors of `PayloadStore.download`.
+        """
         place = self._place(token)
         return self._unpacked(self._client_for(place).get(place))
 
     def delete(self, token: str) -> None:
+        """Delete the blob stored under `token`, if there is one.
+
+        Raises:
+            PayloadTokenError: it is in a trusted location: those are only read.
+            PayloadAccessDeniedError, PayloadStoreUnavailableError: as for `download`.
+        """
         place = self._place(token)
         if place.account_url not in (None, self._account_url) or place.container != self._options.container_name:
             raise PayloadTokenError(f"{place} is in a trusted location: this store reads there, but does not delete")
         self._client_for(place).delete(place)
 
     def stored_bytes(self, token: str) -> int:
+        """Return the size of the blob, in bytes, after compression. Raises as `download` does."""
         place = self._place(token)
         return self._client_for(place).size(place)
 

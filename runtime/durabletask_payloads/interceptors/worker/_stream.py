@@ -215,12 +215,18 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
             log.warning("the server cannot take work items back: they stay here and are tried again")
 
     def abandon_later(self, item: WorkItem, abandon: Abandon) -> bool:
+        """Abandon `item` after its delay, or when the stream ends. Return False if it has ended. Does not wait."""
         with self._changed:
             if self._is_open:  # the end of the stream abandons what is scheduled
                 self._schedule(item, None, abandon)
             return self._is_open
 
     def wait(self, abandon: Abandon) -> bool:
+        """Wait as long as `abandon` says, shorter once the store serves something. Block the calling thread.
+
+        Returns:
+            False at once when the stream ends or is cancelled.
+        """
         since = time.monotonic()
         with self._changed:
             while self._is_open and not self._is_stopping:

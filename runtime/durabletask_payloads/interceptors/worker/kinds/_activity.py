@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from durabletask_payloads.interceptors._protocol import new
 from durabletask_payloads.interceptors.worker._truncation import describe
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import durabletask.internal.orchestrator_service_pb2 as pb
     from typing_extensions import Self
 
+    from durabletask_payloads.interceptors._protocol import AbandonRequestName
+
     from ._base import Completion, Holder, Key
 
 
@@ -24,18 +26,20 @@ class Activity(WorkItem):
     __slots__ = ()
 
     kind = "activity"
-    requests = ("activityRequest",)
+    requests: ClassVar[tuple[str, ...]] = ("activityRequest",)
     complete = "CompleteActivityTask"
     abandon = "AbandonTaskActivityWorkItem"
-    abandonment = "AbandonActivityTaskRequest"
+    abandonment: ClassVar[AbandonRequestName] = "AbandonActivityTaskRequest"
 
     @classmethod
     def arrived(cls, work: pb.WorkItem, holder: Holder) -> Self:
+        """Note the instance, the task id and the completion token of an activity."""
         request = work.activityRequest
         return cls(request.orchestrationInstance.instanceId, request.taskId, work.completionToken, holder)
 
     @staticmethod
     def key_of(completion: Completion) -> Key:
+        """Return the key of an activity: with its instance and task id, which its completion names."""
         response = cast("pb.ActivityResponse", completion)  # by its RPC, here and below
         return "activity", response.instanceId, response.taskId, response.completionToken
 
@@ -47,14 +51,17 @@ class Activity(WorkItem):
         return f"activity {self.task_id} of {self.instance_id}"
 
     def failed_arrival(self, work: pb.WorkItem, error: BaseException) -> pb.ActivityResponse:
+        """Make the response that reports the activity as failed, with `error` as the reason."""
         return self._failed(new(work, "ActivityResponse"), error)
 
     def failures_in(self, completion: Completion) -> Iterator[pb.TaskFailureDetails]:
+        """Yield the failure details of the response, if it has any."""
         response = cast("pb.ActivityResponse", completion)
         if response.HasField("failureDetails"):
             yield response.failureDetails
 
     def substitute(self, completion: Completion, error: BaseException, threshold: int) -> pb.ActivityResponse:
+        """Make the response that reports the activity as failed: nothing of `completion` stays in it."""
         return self._failed(type(cast("pb.ActivityResponse", completion))(), error)
 
     def _failed(self, response: pb.ActivityResponse, error: BaseException) -> pb.ActivityResponse:

@@ -60,6 +60,9 @@ class WorkItem(ABC):
         has_parts: whether parts of it can fail while the rest is handed over and completed.
         fails_by_arrival: whether its arrival has to be known to complete it as failed.
         held_bytes: how much it keeps of what arrived, in bytes.
+        instance_id: the orchestration or entity that it belongs to.
+        task_id: the number of an activity in its orchestration; 0 of the other kinds.
+        token: the completion token.
         holder: the stream it arrived on; None if its arrival is not known any more.
         failed: the operations that were taken out of an entity batch.
     """
@@ -75,6 +78,10 @@ class WorkItem(ABC):
     fails_by_arrival: ClassVar[bool] = False
     failed: Sequence[FailedOperation] = ()
     held_bytes: int = 0
+    instance_id: str
+    task_id: int
+    token: str
+    holder: Holder | None
 
     def __init__(self, instance_id: str, task_id: int, token: str, holder: Holder | None = None) -> None:
         self.instance_id = instance_id

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, cast
 
 from durabletask_payloads._errors import PayloadTooLargeError
 from durabletask_payloads.interceptors._protocol import log, new
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import durabletask.internal.orchestrator_service_pb2 as pb
     from google.protobuf.message import Message
     from typing_extensions import Self
+
+    from durabletask_payloads.interceptors._protocol import AbandonRequestName
 
     from ._base import Completion, Holder, Key
 
@@ -45,14 +47,15 @@ class Entity(WorkItem):
     __slots__ = ("failed", "held_bytes", "state")
 
     kind = "entity"
-    requests = ("entityRequest", "entityRequestV2")
+    requests: ClassVar[tuple[str, ...]] = ("entityRequest", "entityRequestV2")
     complete = "CompleteEntityTask"
     abandon = "AbandonTaskEntityWorkItem"
-    abandonment = "AbandonEntityTaskRequest"
+    abandonment: ClassVar[AbandonRequestName] = "AbandonEntityTaskRequest"
     has_parts = True
     fails_by_arrival = True  # without the state as it arrived, a failed batch would delete the state
     state: str | None
     failed: Sequence[FailedOperation]
+    held_bytes: int
 
     def __init__(
         self, instance_id: str, task_id: int, token: str, holder: Holder | None = None, state: str | None = None
@@ -64,12 +67,14 @@ class Entity(WorkItem):
 
     @classmethod
     def arrived(cls, work: pb.WorkItem, holder: Holder) -> Self:
+        """Note the instance, the completion token and the state of an entity, as it arrived."""
         batch = _batch_in(work)
         state = batch.entityState.value if batch.HasField("entityState") else None
         return cls(batch.instanceId, 0, work.completionToken, holder, state)
 
     @staticmethod
     def key_of(completion: Completion) -> Key:
+        """Return the key of a batch: its completion token alone, since the completion does not name the entity."""
         return "entity", "", 0, completion.completionToken
 
     @property
@@ -130,6 +135,7 @@ class Entity(WorkItem):
         return True
 
     def failed_arrival(self, work: pb.WorkItem, error: BaseException) -> pb.EntityBatchResult:
+        """Make the result that reports all operations of the batch as failed, with the state as it arrived."""
         operations = _operations_in(work)
         infos = [operation.info for operation in operations if operation.info is not None]
         return self._failed(new(work, "EntityBatchResult"), error, len(operations), infos)
@@ -151,6 +157,7 @@ class Entity(WorkItem):
         return copy
 
     def failures_in(self, completion: Completion) -> Iterator[pb.TaskFailureDetails]:
+        """Yield the failure details of each operation that failed, and those of the batch."""
         batch = cast("pb.EntityBatchResult", completion)
         for result in batch.results:
             if result.HasField("failure"):
@@ -159,6 +166,11 @@ class Entity(WorkItem):
             yield batch.failureDetails
 
     def fail_large_results(self, completion: Completion, error: BaseException, maximum: int) -> bool:
+        """Replace the results of operations that are over `maximum` bytes by failures, in place.
+
+        Returns:
+            Whether there was one. False if `error` is no PayloadTooLargeError.
+        """
         if not isinstance(error, PayloadTooLargeError):
             return False
         batch = cast("pb.EntityBatchResult", completion)
@@ -173,6 +185,7 @@ class Entity(WorkItem):
         return changed
 
     def substitute(self, completion: Completion, error: BaseException, threshold: int) -> pb.EntityBatchResult:
+        """Make the result that reports all operations of the batch as failed, with the state as it arrived."""
         batch = cast("pb.EntityBatchResult", completion)
         return self._failed(type(batch)(), error, len(batch.results), batch.operationInfos)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from operator import methodcaller
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, cast
 
 from durabletask_payloads.interceptors._protocol import new
 from durabletask_payloads.interceptors.worker._truncation import describe
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     import durabletask.internal.orchestrator_service_pb2 as pb
     from typing_extensions import Self
+
+    from durabletask_payloads.interceptors._protocol import AbandonRequestName
 
     from ._base import Completion, Holder, Key
 
@@ -45,19 +47,20 @@ class Orchestration(WorkItem):
     __slots__ = ("locks", "next_id")
 
     kind = "orchestration"
-    requests = ("orchestratorRequest",)
+    requests: ClassVar[tuple[str, ...]] = ("orchestratorRequest",)
     complete = "CompleteOrchestratorTask"
     abandon = "AbandonTaskOrchestratorWorkItem"
-    abandonment = "AbandonOrchestrationTaskRequest"
+    abandonment: ClassVar[AbandonRequestName] = "AbandonOrchestrationTaskRequest"
     fails_by_arrival = True  # without its locks known, a failed orchestration would hold them for ever
 
     def __init__(self, instance_id: str, task_id: int, token: str, holder: Holder | None = None) -> None:
         super().__init__(instance_id, task_id, token, holder)
         self.locks: tuple[Lock, ...] = ()
-        self.next_id = 0
+        self.next_id: int = 0
 
     @classmethod
     def arrived(cls, work: pb.WorkItem, holder: Holder) -> Self:
+        """Note the instance, the completion token and the locks that the history holds."""
         request = work.orchestratorRequest
         item = cls(request.instanceId, 0, work.completionToken, holder)
         if any(map(_requests_locks, request.pastEvents)) or any(map(_requests_locks, request.newEvents)):
@@ -68,6 +71,7 @@ class Orchestration(WorkItem):
 
     @staticmethod
     def key_of(completion: Completion) -> Key:
+        """Return the key of a turn: its instance and completion token."""
         response = cast("pb.OrchestratorResponse", completion)  # by its RPC, here and below
         return "orchestration", response.instanceId, 0, response.completionToken
 
@@ -79,16 +83,22 @@ class Orchestration(WorkItem):
         return f"orchestration {self.instance_id}"
 
     def failed_arrival(self, work: pb.WorkItem, error: BaseException) -> pb.OrchestratorResponse:
+        """Make the response that completes the orchestration as failed and releases its locks."""
         request = work.orchestratorRequest
         trace = request.orchestrationTraceContext if request.HasField("orchestrationTraceContext") else None
         return self._failed(new(work, "OrchestratorResponse"), error, trace, ())
 
     def failures_in(self, completion: Completion) -> Iterator[pb.TaskFailureDetails]:
+        """Yield the failure details of the action that completes the orchestration, if there is one."""
         for action in cast("pb.OrchestratorResponse", completion).actions:
             if action.HasField("completeOrchestration") and action.completeOrchestration.HasField("failureDetails"):
                 yield action.completeOrchestration.failureDetails
 
     def substitute(self, completion: Completion, error: BaseException, threshold: int) -> pb.OrchestratorResponse:
+        """Make the response that completes the orchestration as failed and releases its locks.
+
+        Of `completion` its unlocks stay, and a custom status of up to `threshold` bytes.
+        """
         response = cast("pb.OrchestratorResponse", completion)
         trace = response.orchestrationTraceContext if response.HasField("orchestrationTraceContext") else None
         failed = self._failed(type(response)(), error, trace, response.actions)
