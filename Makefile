@@ -27,12 +27,13 @@ protos: $(READY) ## Import the .proto of the locked durabletask wheel and show w
 generate: $(READY) ## Write generated/ from protos/
 	$(BIN)/durabletask-payloads-codegen generate
 
-check: $(READY) ## Lint, format, types (mypy and pyright, strict) and drift of generated/
+check: $(READY) ## Lint, format, types (mypy and pyright, strict; others on the wheel) and drift of generated/
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/durabletask-payloads-codegen check
 	$(BIN)/mypy
 	$(BIN)/pyright
+	$(BIN)/python -m tests.checkers
 
 test: $(READY) ## Run the tests
 	$(BIN)/pytest

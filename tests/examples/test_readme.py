@@ -10,6 +10,7 @@ from durabletask.client import OrchestrationStatus, TaskHubGrpcClient
 from durabletask.internal import orchestrator_service_pb2 as pb
 from durabletask.worker import TaskHubGrpcWorker
 from google.protobuf.wrappers_pb2 import StringValue
+from tests.checkers import USER
 from tests.support.sdk_backend import sdk_backend
 
 from durabletask_payloads import Externalizer, InMemoryPayloadStore
@@ -58,6 +59,11 @@ def test_the_generated_functions(capsys: pytest.CaptureFixture[str]) -> None:
     response = pb.ActivityResponse(result=StringValue(value="x" * 300_000))
     exec(python_blocks()[1], {"store": store, "response": response})
     assert capsys.readouterr().out == "ActivityResponse.result 300000\n"
+
+
+def test_what_the_type_checkers_get() -> None:
+    """The example of the section "Type checking" is the code that tests/checkers.py runs the checkers on."""
+    assert python_blocks()[2] == USER.read_text(encoding="utf-8")
 
 
 def test_the_names_it_mentions_are_there() -> None:
