@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import descriptors, extra, model, policy, proto_text, render, report, schema, stubs, write
+from . import descriptors, extra, model, policy, proposals, proto_text, render, report, schema, stubs, write
 from ._version import GENERATOR_VERSION
 from .errors import CodegenError
 from .settings import TABLE, Settings, from_pyproject, merged
@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command(options)
     except CodegenError as error:
         print(f"{_PROGRAM}: error: {error}", file=sys.stderr)
+        if isinstance(error, policy.PolicyMismatchError) and error.missing:
+            print(f"\n{proposals.policy_lines(error.policy, error.missing)}", end="", file=sys.stderr)
         return 2
 
 

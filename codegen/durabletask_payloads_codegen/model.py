@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .descriptors import FieldDecl, FileDecl, MessageDecl, OneofDecl, SchemaDecl
     from .policy import FieldKind, Policy
 
-__all__ = ["Branch", "Leaf", "LeafKind", "Message", "Model", "Oneof", "Part", "Rpc", "build"]
+__all__ = ["Branch", "Leaf", "LeafKind", "Message", "Model", "Oneof", "Part", "Rpc", "build", "string_fields"]
 
 LeafKind: TypeAlias = Literal["payload", "diagnostic"]
 
@@ -145,12 +145,7 @@ def build(decl: SchemaDecl, policy: Policy) -> Model:
     Raises:
         CodegenError: the policy does not match it, or a name cannot be used in Python.
     """
-    strings = [
-        f"{message.full_name}.{field.name}"
-        for message in decl.messages
-        for field in message.fields
-        if field.type_name == STRING_VALUE
-    ]
+    strings = string_fields(decl)
     policy.check(strings)
     fields: dict[str, FieldKind] = {key: policy.kinds[key] for key in strings}
 
@@ -188,6 +183,16 @@ def build(decl: SchemaDecl, policy: Policy) -> Model:
     ]
     known = tuple(message.full_name for message in decl.messages)
     return Model(decl.files, messages, known, fields, tuple(rpcs))
+
+
+def string_fields(decl: FileDecl) -> list[str]:
+    """List the StringValue fields, as `Message.field`, in the order of the file."""
+    return [
+        f"{message.full_name}.{field.name}"
+        for message in decl.messages
+        for field in message.fields
+        if field.type_name == STRING_VALUE
+    ]
 
 
 def _fixpoint(

@@ -20,7 +20,7 @@ from google.protobuf.compiler.plugin_pb2 import CodeGeneratorRequest, CodeGenera
 from google.protobuf.descriptor_pb2 import Edition
 from google.protobuf.message import DecodeError
 
-from . import descriptors, extra, model, policy, render, schema
+from . import descriptors, extra, model, policy, proposals, render, schema
 from ._version import GENERATOR_VERSION
 from .errors import CodegenError
 from .settings import Settings, merged
@@ -49,6 +49,8 @@ def generate(request: CodeGeneratorRequest) -> CodeGeneratorResponse:
             response.file.add(name=path, content=text)
     except CodegenError as error:
         response.error = str(error)
+        if isinstance(error, policy.PolicyMismatchError) and error.missing:
+            response.error += f"\n\n{proposals.policy_lines(error.policy, error.missing).rstrip()}"
     return response
 
 

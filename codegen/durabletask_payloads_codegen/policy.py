@@ -3,50 +3,91 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeGuard
 
 from .errors import CodegenError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["KINDS", "FieldKind", "Policy", "load_policy"]
+__all__ = ["KINDS", "FieldKind", "Policy", "PolicyMismatchError", "load_policy", "namesakes"]
 
 FieldKind: TypeAlias = Literal["payload", "diagnostic", "metadata"]
 KINDS: Mapping[str, FieldKind] = {"payload": "payload", "diagnostic": "diagnostic", "metadata": "metadata"}
 _CHOICE = "payload, diagnostic or metadata"
 
 
+class PolicyMismatchError(CodegenError):
+    """A policy that does not match the schema.
+
+    Attributes:
+        policy: the policy.
+        missing: the fields that it does not classify, in the order of the schema.
+    """
+
+    def __init__(self, text: str, policy: Policy, missing: Sequence[str]) -> None:
+        super().__init__(text)
+        self.policy = policy
+        self.missing = tuple(missing)
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The classification, keyed by `Message.field`, and the file that it was read from."""
+    """The classification, keyed by `Message.field`, and the file that it was read from.
+
+    Attributes:
+        tables: the messages that have a table in the file, empty ones too.
+    """
 
     file: str
     kinds: Mapping[str, FieldKind]
+    tables: frozenset[str] = field(default=frozenset(), compare=False)
 
     def check(self, fields: Iterable[str]) -> None:
         """Require that exactly `fields` are classified.
 
         Raises:
-            CodegenError: some are not, or entries name no field; the text lists them all.
+            PolicyMismatchError: some are not, or entries name no field; the text lists them all.
         """
         known = list(fields)
         faults: list[str] = []
         if missing := [field for field in known if field not in self.kinds]:
             faults.append(f"not classified: {', '.join(missing)} (add each as {_CHOICE})")
-        if gone := sorted(self.kinds.keys() - set(known)):
-            faults.append(f"no such StringValue field: {', '.join(gone)} (remove)")
+        gone = sorted(self.kinds.keys() - set(known))
+        moved = {entry: found for entry in gone if (found := namesakes(entry, missing))}
+        if gone_for_good := [entry for entry in gone if entry not in moved]:
+            faults.append(f"no such StringValue field: {', '.join(gone_for_good)} (remove)")
+        if moved:
+            questions = [f"{entry} (did you mean {' or '.join(found)}?)" for entry, found in moved.items()]
+            faults.append(f"no such StringValue field: {', '.join(questions)}")
         if faults:
-            raise CodegenError(f"{self.file}: {'; '.join(faults)}")
+            raise PolicyMismatchError(f"{self.file}: {'; '.join(faults)}", self, missing)
+
+
+def namesakes(name: str, fields: Iterable[str]) -> tuple[str, ...]:
+    """Find the fields of that name in messages of that name elsewhere: in another package, or nested elsewhere.
+
+    Where there are several, those that agree with `name` in the most parts from the right.
+    """
+    found: dict[int, list[str]] = {}
+    for other in fields:
+        pairs = zip(reversed(name.split(".")), reversed(other.split(".")), strict=False)
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        if same > 1 and other != name:  # the field and the message
+            found.setdefault(same, []).append(other)
+    return tuple(found[max(found)]) if found else ()
 
 
 def load_policy(path: Path) -> Policy:
     """Read a policy file: a table for each message, `field = "payload" | "diagnostic" | "metadata"` in it.
 
+    The name of a message with dots may be quoted, `["pkg.Message"]`, or not, `[pkg.Message]`.
+
     Raises:
-        CodegenError: the file cannot be read, is not TOML, or has another shape.
+        CodegenError: the file cannot be read, is not TOML, has another shape, or classifies a field in two ways.
     """
     if sys.version_info >= (3, 11):
         import tomllib
@@ -55,20 +96,35 @@ def load_policy(path: Path) -> Policy:
 
     try:
         # A table's values may be anything; each is checked below.
-        tables: dict[str, object] = tomllib.loads(path.read_text(encoding="utf-8"))
+        document: dict[str, object] = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CodegenError(f"{path}: cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise CodegenError(f"{path}: malformed TOML: {error}") from error
     kinds: dict[str, FieldKind] = {}
-    for message, table in tables.items():
-        if not _is_table(table):
-            raise CodegenError(f"{path}: {message}: must be a table with the fields of a message, as [{message}]")
-        for field, kind in table.items():
+    tables: set[str] = set()
+    for name, value in document.items():
+        if not _is_table(value):
+            raise CodegenError(f"{path}: {name}: must be a table with the fields of a message, as [{name}]")
+    for message, entries in _tables(document):
+        tables.add(message)
+        for name, kind in entries.items():
             if not isinstance(kind, str) or kind not in KINDS:
-                raise CodegenError(f"{path}: {message}.{field}: is {kind!r}, must be {_CHOICE}")
-            kinds[f"{message}.{field}"] = KINDS[kind]
-    return Policy(str(path), kinds)
+                raise CodegenError(f"{path}: {message}.{name}: is {kind!r}, must be {_CHOICE}")
+            known = kinds.setdefault(f"{message}.{name}", KINDS[kind])
+            if known != kind:
+                raise CodegenError(f"{path}: {message}.{name}: is classified twice, as {known} and as {kind}")
+    return Policy(str(path), kinds, frozenset(tables))
+
+
+def _tables(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, Mapping[str, object]]]:
+    """Yield the tables at any depth by full name, each without the tables in it: unquoted dots nest in TOML."""
+    for name, value in table.items():
+        if _is_table(value):
+            entries = {key: entry for key, entry in value.items() if not _is_table(entry)}
+            if entries or not value:
+                yield prefix + name, entries
+            yield from _tables(value, f"{prefix}{name}.")
 
 
 def _is_table(value: object) -> TypeGuard[dict[str, object]]:

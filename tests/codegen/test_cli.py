@@ -73,7 +73,10 @@ def test_one_field_more(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(tree / "generated")
     error = (
         "durabletask-payloads-codegen: error: protos/payload_fields.toml: not classified: ActivityResponse.summary "
-        "(add each as payload, diagnostic or metadata)\n"
+        "(add each as payload, diagnostic or metadata)\n\n"
+        "# Add to protos/payload_fields.toml. Proposals are read off the names classified there: check each.\n\n"
+        "# Add below [ActivityResponse], which is there:\n"
+        '# summary = "payload" | "diagnostic" | "metadata"  # nothing similar is classified: decide\n'
     )
     for command in ("generate", "check"):
         assert cli.main([command]) == 2
@@ -180,14 +183,15 @@ def test_bad_input(
     arguments: list[str],
     error: str,
 ) -> None:
-    """Exit code 2, one line that names the file and field, and nothing half-written."""
+    """Exit code 2, one line that names the file and field, policy lines if some are missing; nothing half-written."""
     spoil(tree)
     before = contents(tree)
     assert cli.main(arguments) == 2
     output = capsys.readouterr()
     assert output.out == ""
     assert output.err.startswith(f"durabletask-payloads-codegen: error: {error}")
-    assert output.err.count("\n") == 1
+    first, _, lines = output.err.partition("\n")
+    assert lines.startswith(f"\n# Add to {POLICY}. ") if "not classified" in first else lines == ""
     assert contents(tree) == before
 
 

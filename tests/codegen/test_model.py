@@ -167,6 +167,12 @@ FIELDS = "message M { google.protobuf.StringValue a = 1; string b = 2; google.pr
             "p.toml: not classified: M.c (add each as payload, diagnostic or metadata); "
             "no such StringValue field: M.b (remove)",
         ),
+        (
+            {"M.a": "payload", "other.pkg.M.c": "payload", "other.N.c": "payload"},
+            "p.toml: not classified: M.c (add each as payload, diagnostic or metadata); "
+            "no such StringValue field: other.N.c (remove); "
+            "no such StringValue field: other.pkg.M.c (did you mean M.c?)",
+        ),
     ],
 )
 def test_the_policy_fits_exactly(tmp_path: Path, kinds: dict[str, FieldKind], error: str) -> None:
@@ -184,6 +190,17 @@ def test_a_policy_file(tmp_path: Path) -> None:
     )
 
 
+def test_dots_without_quotes(tmp_path: Path) -> None:
+    path = tmp_path / "p.toml"
+    path.write_text(
+        '[pkg.Outer]\nb = "payload"\n[pkg.Outer.Inner]\nc = "metadata"\n["pkg.Outer.Inner"]\nc = "metadata"\n'
+        'd = "payload"\n[Empty]\n'
+    )
+    read = load_policy(path)
+    assert read.kinds == {"pkg.Outer.b": "payload", "pkg.Outer.Inner.c": "metadata", "pkg.Outer.Inner.d": "payload"}
+    assert read.tables == {"pkg.Outer", "pkg.Outer.Inner", "Empty"}
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [
@@ -194,6 +211,10 @@ def test_a_policy_file(tmp_path: Path) -> None:
         ("[M]\na = 1\n", "p.toml: M.a: is 1, must be payload, diagnostic or metadata"),
         ('[M]\na = ["payload"]\n', "p.toml: M.a: is ['payload'], must be payload, diagnostic or metadata"),
         ('a = "payload"\n', "p.toml: a: must be a table with the fields of a message, as [a]"),
+        (
+            '["pkg.M"]\na = "payload"\n[pkg.M]\na = "metadata"\n',
+            "p.toml: pkg.M.a: is classified twice, as payload and as metadata",
+        ),
         (None, "p.toml: cannot be read: No such file or directory"),
     ],
 )

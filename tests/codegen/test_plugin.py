@@ -31,15 +31,23 @@ def test_protoc_writes_the_walkers_that_are_checked_in(tmp_path: Path) -> None:
 
 
 def test_protoc_prints_an_error_and_writes_nothing(tmp_path: Path) -> None:
-    proto = write_proto(tmp_path, "message M { optional string x = 1; google.protobuf.StringValue fresh = 2; }")
+    proto = write_proto(
+        tmp_path,
+        "message M { optional string x = 1; google.protobuf.StringValue data = 2; } "
+        "message N { google.protobuf.StringValue data = 1; }",
+    )
     policy = tmp_path / "policy.toml"
-    policy.write_text("")
+    policy.write_text('[N]\ndata = "payload"\n')
     (tmp_path / "out").mkdir()
     output = f"--durabletask-payloads_out={tmp_path / 'out'}"
     done = protoc(tmp_path, output, f"--durabletask-payloads_opt=policy={policy}", str(proto))
     assert done.returncode == 1
     assert done.stderr == (
-        f"--durabletask-payloads_out: {policy}: not classified: M.fresh (add each as payload, diagnostic or metadata)\n"
+        f"--durabletask-payloads_out: {policy}: not classified: M.data "
+        "(add each as payload, diagnostic or metadata)\n\n"
+        f"# Add to {policy}. Proposals are read off the names classified there: check each.\n\n"
+        "[M]\n"
+        'data = "payload"  # proposal: as in N.data\n'
     )
     assert contents(tmp_path / "out") == {}
 
