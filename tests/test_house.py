@@ -64,6 +64,7 @@ CODEGEN = House(
         Room("settings", ("settings",)),
         Room("write", ("write",)),
         Room("render", ("render", "plan_source")),
+        Room("compare", ("compare",)),
         Room("report", ("report",)),
         Room("model", ("model",)),
         Room("descriptors", ("descriptors",)),

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import descriptors, extra, model, policy, proposals, proto_text, render, report, schema, stubs, write
+from . import compare, descriptors, extra, model, policy, proposals, proto_text, render, report, schema, stubs, write
 from ._version import GENERATOR_VERSION
 from .errors import CodegenError
 from .settings import TABLE, Settings, from_pyproject, merged
@@ -29,6 +29,12 @@ __all__ = ["main"]
 _PROGRAM = "durabletask-payloads-codegen"
 _PB2_MODULE = "durabletask.internal.orchestrator_service_pb2"
 _FIELDS_FILE = "PAYLOAD_FIELDS.md"
+_DIFF = """Show what an upgrade of a schema changes: paths to payloads for each RPC and direction, RPCs, messages with
+payloads that no RPC carries, StringValue fields. A field that the policy does not classify counts as what is proposed
+for it, and is marked by a question mark. The exit code is 0, with differences and without."""
+_DIFF_SIDE = """a folder of .proto files, a .proto file (what it imports is looked up beside it), a serialized
+FileDescriptorSet, or else the name of an importable pb2 module. Two releases of one module cannot be imported together:
+run import-proto on one of them first."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -92,12 +98,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     stubbing.add_argument("--output", dest="directory", type=Path, metavar="DIR", required=True, help="where to write")
     stubbing.set_defaults(command=_stubs)
+
+
+    comparing = commands.add_parser(
+        "diff", parents=[_policy_flag()], help="show how the payloads of two schemas differ", description=_DIFF, argument_default=argparse.SUPPRESS
+    )
+    comparing.add_argument("old", metavar="OLD", help=_DIFF_SIDE)
+    comparing.add_argument("new", metavar="NEW", help="likewise")
+    comparing.add_argument("--format", choices=["text", "json"], default="text")
+    comparing.set_defaults(command=_diff)
     return parser
 
 
 def _source_flags() -> argparse.ArgumentParser:
     """Flags that say what to read. Those that are not given leave no trace, so that the project's table counts."""
-    source = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    source = argparse.ArgumentParser(add_help=False, parents=[_policy_flag()], argument_default=argparse.SUPPRESS)
     # A default of its own: argparse stores an empty list where no file is named.
     source.add_argument("protos", nargs="*", metavar="PROTO", help=".proto files; default: all in --proto-path")
     source.add_argument("--proto-path", metavar="DIR", help="root of the .proto files (protos)")
@@ -109,7 +124,6 @@ def _source_flags() -> argparse.ArgumentParser:
         metavar="MODULE",
         help="read the descriptors of pb2 modules instead",
     )
-    source.add_argument("--policy", metavar="FILE", help="what each field holds (protos/payload_fields.toml)")
     source.add_argument(
         "--pb2-module",
         action="append",
@@ -117,6 +131,12 @@ def _source_flags() -> argparse.ArgumentParser:
         help="the module with the classes of a .proto file (that of --from-module, or what its import path gives)",
     )
     return source
+
+
+def _policy_flag() -> argparse.ArgumentParser:
+    flag = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    flag.add_argument("--policy", metavar="FILE", help="what each field holds (protos/payload_fields.toml)")
+    return flag
 
 
 def _target_flags() -> argparse.ArgumentParser:
@@ -185,7 +205,7 @@ def _compiled(root: Path, name: str) -> FileDescriptorProto | str:
 
 def _settings(options: argparse.Namespace) -> Settings:
     flags = {name.replace("_", "-"): value for name, value in vars(options).items()}
-    for name in ("command", "format", "directory"):
+    for name in ("command", "format", "directory", "old", "new"):
         flags.pop(name, None)
     if not flags.get("protos"):
         flags.pop("protos", None)
@@ -258,6 +278,17 @@ def _stubs(options: argparse.Namespace) -> int:
     files = stubs.stub_distribution(_read(_settings(options)))
     for path in write.write(directory, files, _stub_folders(files)):
         print(directory / path)
+    return 0
+
+
+def _diff(options: argparse.Namespace) -> int:
+    kind: str = options.format
+    old: str = options.old
+    new: str = options.new
+    known = policy.load_policy(_settings(options).policy)
+    before, after = (compare.assess(name, compare.read(name), known) for name in (old, new))
+    formats = {"text": compare.as_text, "json": compare.as_json}
+    print(formats[kind](compare.compare(before, after)), end="")
     return 0
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from .model import Leaf, LeafKind, Message, Model
 
-__all__ = ["Edge", "Node", "PayloadPath", "Travel", "as_json", "paths", "picture", "travels", "unreached"]
+__all__ = ["Edge", "Node", "PathKind", "PayloadPath", "Travel", "as_json", "paths", "picture", "travels", "unreached"]
 
 PathKind: TypeAlias = Literal["payload", "diagnostic", "again"]
 
