@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.codegen.support import PB2_MODULE, POLICY, PROTOS, contents, dedent, write_proto
 
-from durabletask_payloads_codegen import cli, descriptors
+from durabletask_payloads_codegen import cli, schema
 
 if TYPE_CHECKING:
     from pathlib import Path
