@@ -99,9 +99,12 @@ def _parser() -> argparse.ArgumentParser:
     stubbing.add_argument("--output", dest="directory", type=Path, metavar="DIR", required=True, help="where to write")
     stubbing.set_defaults(command=_stubs)
 
-
     comparing = commands.add_parser(
-        "diff", parents=[_policy_flag()], help="show how the payloads of two schemas differ", description=_DIFF, argument_default=argparse.SUPPRESS
+        "diff",
+        parents=[_policy_flag()],
+        help="show how the payloads of two schemas differ",
+        description=_DIFF,
+        argument_default=argparse.SUPPRESS,
     )
     comparing.add_argument("old", metavar="OLD", help=_DIFF_SIDE)
     comparing.add_argument("new", metavar="NEW", help="likewise")

@@ -13,11 +13,11 @@ from .errors import CodegenError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from .schema import Schema
     from .model import Model
     from .policy import FieldKind, Policy
     from .proposals import Proposal
     from .report import PathKind, PayloadPath, Travel
+    from .schema import Schema
 
 __all__ = [
     "Comparison",
@@ -126,11 +126,7 @@ def read(name: str) -> Schema:
     if path.is_dir():
         return schema.from_protos(path)
     if path.is_file():
-        return (
-            schema.from_protos(path.parent, [path])
-            if path.suffix == ".proto"
-            else schema.from_descriptor_set(path)
-        )
+        return schema.from_protos(path.parent, [path]) if path.suffix == ".proto" else schema.from_descriptor_set(path)
     if path.suffix == ".proto" or not all(part.isidentifier() for part in name.split(".")):
         raise CodegenError(f"{name}: there is no such file or folder")
     try:

@@ -185,7 +185,7 @@ def build(decl: SchemaDecl, policy: Policy) -> Model:
     return Model(decl.files, messages, known, fields, tuple(rpcs))
 
 
-def string_fields(decl: FileDecl) -> list[str]:
+def string_fields(decl: SchemaDecl) -> list[str]:
     """List the StringValue fields, as `Message.field`, in the order of the file."""
     return [
         f"{message.full_name}.{field.name}"

@@ -55,13 +55,9 @@ def modelled(folder: Path, text: str, **kinds: FieldKind) -> Model:
 
 def classified(decl: SchemaDecl, **kinds: FieldKind) -> Model:
     """The model of declarations; `kinds` classifies by field name, all else is a payload."""
-    fields = [
-        (f"{message.full_name}.{field.name}", field.name)
-        for message in decl.messages
-        for field in message.fields
-        if field.type_name == descriptors.STRING_VALUE
-    ]
-    return model.build(decl, policy.Policy("policy.toml", {key: kinds.get(name, "payload") for key, name in fields}))
+    keys = model.string_fields(decl)
+    named = {key: kinds.get(key.rpartition(".")[2], "payload") for key in keys}
+    return model.build(decl, policy.Policy("policy.toml", named))
 
 
 def functions(built: Model, module: str) -> str:
