@@ -56,7 +56,7 @@ def modelled(folder: Path, text: str, **kinds: FieldKind) -> Model:
 def classified(decl: SchemaDecl, **kinds: FieldKind) -> Model:
     """The model of declarations; `kinds` classifies by field name, all else is a payload."""
     keys = model.string_fields(decl)
-    named = {key: kinds.get(key.rpartition(".")[2], "payload") for key in keys}
+    named: dict[str, FieldKind] = {key: kinds.get(key.rpartition(".")[2], "payload") for key in keys}
     return model.build(decl, policy.Policy("policy.toml", named))
 
 

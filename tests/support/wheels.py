@@ -26,13 +26,13 @@ def result(
     return subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 
-def run(*command: str | Path, cwd: Path) -> str:
-    """Return what a command prints.
+def run(*command: str | Path, cwd: Path, environment: Mapping[str, str] | None = None) -> str:
+    """Return what a command prints. `environment` replaces the variables of this process.
 
     Raises:
         FailedError: its exit code is not 0.
     """
-    done = result(*command, cwd=cwd)
+    done = result(*command, cwd=cwd, environment=environment)
     if done.returncode:
         raise FailedError(done.stdout + done.stderr)
     return done.stdout

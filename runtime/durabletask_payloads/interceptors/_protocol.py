@@ -18,7 +18,7 @@ from durabletask_payloads._errors import PayloadTooLargeError
 from durabletask_payloads.externalizer._planning import plan_downloads
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     import durabletask.internal.orchestrator_service_pb2 as pb
     from google.protobuf.descriptor import Descriptor
@@ -60,7 +60,7 @@ def rpc_name(method: str | bytes) -> str | None:
 
 def instance_of(message: Message) -> str | None:
     """Return the instance id that a request names, None if it names none."""
-    if "instanceId" not in message.DESCRIPTOR.fields_by_name:
+    if not _has(message, "instanceId"):
         return None
     # A protobuf class has its fields as attributes, which a checker sees on the concrete class only.
     return cast("pb.GetInstanceRequest", message).instanceId or None
@@ -120,25 +120,24 @@ def places_of(response: Message, tokens: Collection[str]) -> dict[str, Place]:
 
 def result_of(response: Message) -> str | None:
     """Return the output of the instance that `response` is about alone, if that instance is completed."""
-    if response.DESCRIPTOR.full_name != "GetInstanceResponse":
+    # A fork of the protos may have other names in a message of this name.
+    if response.DESCRIPTOR.full_name != "GetInstanceResponse" or not _has(response, "orchestrationState"):
         return None
     state = cast("pb.GetInstanceResponse", response).orchestrationState  # by its name
     is_completed = state.orchestrationStatus == _COMPLETED and state.HasField("output")
     return state.output.value if is_completed else None
 
 
-def _parts_of(response: Message) -> Sequence[Message]:
-    """Return the parts of a response that belong to one instance each."""
-    name = response.DESCRIPTOR.full_name  # which proves the casts
-    if name == "QueryInstancesResponse":
-        return cast("pb.QueryInstancesResponse", response).orchestrationState
-    if name == "QueryEntitiesResponse":
-        return cast("pb.QueryEntitiesResponse", response).entities
-    if name == "GetInstanceResponse":
-        return [cast("pb.GetInstanceResponse", response).orchestrationState]
-    if name == "GetEntityResponse":
-        return [cast("pb.GetEntityResponse", response).entity]
-    return [response]
+def _parts_of(response: Message) -> Iterator[Message]:
+    """Yield the parts of a response that name the instance that they belong to."""
+    for field, value in response.ListFields():
+        if field.message_type is not None and "instanceId" in field.message_type.fields_by_name:
+            # A field of this type holds a message, or a list of them.
+            yield from [value] if isinstance(value, Message) else cast("Sequence[Message]", value)
+
+
+def _has(message: Message, field: str) -> bool:
+    return field in message.DESCRIPTOR.fields_by_name
 
 
 def refused_for_size(details: str | None, sent_bytes: int) -> bool:
