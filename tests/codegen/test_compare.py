@@ -115,6 +115,68 @@ def test_as_text(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_a_package_with_another_name_and_a_second_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The policy still has the old names: they are what is proposed, and `generate` asks about each."""
+    task = """
+        message Task {
+          google.protobuf.StringValue input = 1;
+          map<string, google.protobuf.StringValue> notes = 2;
+        }
+    """
+    service = "service Hub { rpc Do(Task) returns (Task); }"
+    write_proto(folder, f"package v1; {task} {service}", "old/hub.proto")
+    write_proto(folder, f"package v2; {task}", "new/task.proto")
+    write_proto(folder, f'package v2; import "task.proto"; {service}', "new/hub.proto")
+    (folder / "kinds.toml").write_text('[v1.Task]\ninput = "payload"\nnotes = "diagnostic"\n')
+    assert diff("old", "new") == 0
+    assert capsys.readouterr().out == dedent("""
+        old  old (hub.proto)
+        new  new (task.proto, hub.proto)
+
+        RPCs
+          - v1.Hub/Do
+          + v2.Hub/Do
+
+        v2.Hub/Do request: v2.Task
+          + payload?    v2.Task.input
+          + diagnostic? v2.Task.notes[]
+
+        v2.Hub/Do response: v2.Task
+          + payload?    v2.Task.input
+          + diagnostic? v2.Task.notes[]
+
+        v1.Hub/Do request: v1.Task
+          - payload    v1.Task.input
+          - diagnostic v1.Task.notes[]
+
+        v1.Hub/Do response: v1.Task
+          - payload    v1.Task.input
+          - diagnostic v1.Task.notes[]
+
+        StringValue fields
+          - payload     v1.Task.input
+          - diagnostic  v1.Task.notes
+          + payload?    v2.Task.input as in v1.Task.input
+          + diagnostic? v2.Task.notes as in v1.Task.notes
+
+        ? not classified in kinds.toml: a proposal, or payload where there is none
+    """)
+
+    before = contents(folder)
+    assert cli.main(["generate", "--proto-path", "new", "--policy", "kinds.toml"]) == 2
+    assert capsys.readouterr() == (
+        "",
+        "durabletask-payloads-codegen: error: kinds.toml: not classified: v2.Task.input, v2.Task.notes "
+        "(add each as payload, diagnostic or metadata); no such StringValue field: "
+        "v1.Task.input (did you mean v2.Task.input?), v1.Task.notes (did you mean v2.Task.notes?)\n\n"
+        "# Add to kinds.toml. Proposals are read off the names classified there: check each.\n\n"
+        '["v2.Task"]\n'
+        'input = "payload"     # proposal: as in v1.Task.input\n'
+        'notes = "diagnostic"  # proposal: as in v1.Task.notes\n',
+    )
+    assert contents(folder) == before
+
+
 def test_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     task = "message Task { google.protobuf.StringValue input = 1; }"
     bad = "message Bad { google.protobuf.StringValue trace = 1; Bad input = 2; }"
