@@ -1,8 +1,8 @@
 """Move large payloads out of protobuf messages into a `PayloadStore`, and back.
 
-Which fields of a message are to move is found by the walkers of `durabletask.internal.payload_walkers`, generated from the
-.proto: a function for each message type and direction, which collects the fields in a plan and does no I/O. This module
-then moves them, one field after the other, so that fields moved before an error stay moved.
+The fields to move are found by the walkers of `durabletask.internal.payload_walkers`, generated from the .proto: one
+function for each message type and direction, which collects fields in a plan and does no I/O. This module then moves
+them, one after the other: those that were moved before an error stay moved.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import NoReturn
 
-    from google.protobuf.message import Message
-
     from durabletask.internal.payload_walkers.plan import PlannedDownload, PlannedUpload
     from durabletask.payload.store import PayloadStore
+    from google.protobuf.message import Message
 
 logger = logging.getLogger("durabletask-payloads")
 
@@ -57,16 +56,17 @@ async def deexternalize_payloads_async(msg: Message, store: PayloadStore) -> Non
 
 
 def _uploads(msg: Message, store: PayloadStore) -> Iterator[PlannedUpload]:
-    threshold = max(store.options.threshold_bytes, 0)  # an empty text is never a payload
+    threshold = max(store.options.threshold_bytes, 0)  # an empty text always stays
     maximum = store.options.max_stored_payload_bytes
-    if msg.ByteSize() <= threshold:
-        return  # no part of a message is larger than the whole
-    # The maximum is checked below, when it is a field's turn: the fields before it are uploaded.
+    if msg.ByteSize() <= threshold:  # no part of it can be larger
+        return
+    # The maximum is checked when it is a field's turn, below: the fields before it are uploaded.
     plan = ExternalizePlan(threshold, sys.maxsize, store.is_known_token)
     _walk(EXTERNALIZE, msg, plan)
     for upload in plan.uploads:
-        if len(upload.data) > maximum:
-            raise ValueError(f"{upload.path} has {len(upload.data)} bytes, which exceeds the maximum of {maximum} bytes")
+        size = len(upload.data)
+        if size > maximum:
+            raise ValueError(f"{upload.path} has {size} bytes, which exceeds the maximum of {maximum} bytes")
         yield upload
 
 
@@ -74,7 +74,8 @@ def _downloads(msg: Message, store: PayloadStore) -> list[PlannedDownload]:
     def is_token(text: str) -> bool:
         return text != "" and store.is_known_token(text)
 
-    plan = DeexternalizePlan(("",), is_token)  # how tokens begin is known to the store alone: it is asked about each text
+    prefix: str = getattr(store, "token_prefix", "")  # stores that are no subclass of PayloadStore have been taken, too
+    plan = DeexternalizePlan((prefix,), is_token)
     _walk(DEEXTERNALIZE, msg, plan)
     return plan.downloads
 
@@ -82,7 +83,7 @@ def _downloads(msg: Message, store: PayloadStore) -> list[PlannedDownload]:
 def _walk(walkers: Mapping[str, Callable[[NoReturn, _Plan], None]], msg: Message, plan: _Plan) -> None:
     walker = walkers.get(msg.DESCRIPTOR.full_name)
     if walker is not None:  # other messages have no payloads
-        # The table's key is the type of the message, which no checker can follow.
+        # The table goes by the type of the message, which no type checker can follow.
         cast("Callable[[Message, _Plan], None]", walker)(msg, plan)
 
 

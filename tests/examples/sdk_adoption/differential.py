@@ -1,0 +1,252 @@
+"""The helpers of an adopted SDK against those that they replace: on random messages they do the same.
+
+`python -m tests.examples.sdk_adoption.differential COUNT SEED ORIGINAL` runs with the adopted SDK first in PYTHONPATH,
+and takes the original helpers from the file ORIGINAL. It prints what occurred, as JSON, and fails at the first
+difference of messages, calls of the store and their order, errors, or log lines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import logging
+import re
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING, Protocol, cast
+
+import durabletask.payload.helpers as adopted
+from durabletask.azuremanaged.internal import sandbox_service_pb2
+from durabletask.internal import orchestrator_service_pb2
+from durabletask.payload import LargePayloadStorageOptions, PayloadStore
+from google.protobuf import any_pb2, struct_pb2, wrappers_pb2
+from tests.examples.sdk_adoption.random_messages import RandomMessages
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+
+    from google.protobuf.message import Message
+
+_PREFIX = "blob:v1:"
+_KEPT = 8
+_ONE_IN_ASYNC = 4  # one message in so many goes through the asynchronous functions
+_LOGGER = "durabletask-payloads"
+
+
+class Helpers(Protocol):
+    """The public functions of `durabletask.payload.helpers`."""
+
+    def externalize_payloads(self, msg: Message, store: PayloadStore, *, instance_id: str | None = None) -> None: ...
+    def deexternalize_payloads(self, msg: Message, store: PayloadStore) -> None: ...
+    def externalize_payloads_async(
+        self, msg: Message, store: PayloadStore, *, instance_id: str | None = None
+    ) -> Coroutine[object, object, None]: ...
+    def deexternalize_payloads_async(self, msg: Message, store: PayloadStore) -> Coroutine[object, object, None]: ...
+
+
+class StoreError(Exception):
+    """A transfer that fails on purpose."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How the store of one message behaves.
+
+    Attributes:
+        threshold, maximum: its options, in bytes.
+        knows_by_prefix: each text with the prefix is a token, or only those of what it holds.
+        says_prefix: it has the prefix as `token_prefix`.
+        transfers: after so many it fails.
+    """
+
+    threshold: int
+    maximum: int
+    knows_by_prefix: bool
+    says_prefix: bool
+    transfers: int
+
+
+class RecordingStore(PayloadStore):
+    """Keeps payloads in memory and writes down each call."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.calls: list[tuple[object, ...]] = []
+        self._setting = setting
+        self._options = LargePayloadStorageOptions(setting.threshold, setting.maximum)
+        self._kept = {f"{_PREFIX}{number}": f"payload {number} \U0001f600".encode() for number in range(_KEPT)}
+        self._kept[f"{_PREFIX}0"] = b"\xff is no UTF-8"
+
+    @property
+    def token_prefix(self) -> str:
+        return _PREFIX if self._setting.says_prefix else ""
+
+    @property
+    def options(self) -> LargePayloadStorageOptions:
+        return self._options
+
+    def upload(self, data: bytes, *, instance_id: str | None = None) -> str:
+        self._write_down("upload", data, instance_id)
+        token = f"{_PREFIX}{len(self._kept)}"
+        self._kept[token] = data
+        return token
+
+    async def upload_async(self, data: bytes, *, instance_id: str | None = None) -> str:
+        await asyncio.sleep(0)
+        self._write_down("asynchronous", data, instance_id)
+        return self.upload(data, instance_id=instance_id)
+
+    def download(self, token: str) -> bytes:
+        self._write_down("download", token)
+        return self._kept[token]
+
+    async def download_async(self, token: str) -> bytes:
+        await asyncio.sleep(0)
+        self._write_down("asynchronous", token)
+        return self.download(token)
+
+    def is_known_token(self, value: str) -> bool:
+        if not value:
+            raise AssertionError("asked about an empty text")
+        return value.startswith(_PREFIX) if self._setting.knows_by_prefix else value in self._kept
+
+    def _write_down(self, *call: object) -> None:
+        self.calls.append(call)
+        if len(self.calls) > self._setting.transfers:
+            raise StoreError(f"transfer {len(self.calls)}")
+
+
+@dataclass
+class Outcome:
+    """What one side did: the message as it is now, the calls of the store, the error and the log lines.
+
+    Uploads are compared with their order: it decides what has moved when a later one fails.
+    """
+
+    message: Message
+    calls: list[tuple[object, ...]]
+    error: tuple[object, ...] | None = None
+    log: list[str] = field(default_factory=list[str])
+
+
+class Log(logging.Handler):
+    """Collects the lines of the helpers' logger."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        logger = logging.getLogger(_LOGGER)
+        logger.setLevel(logging.DEBUG)
+        logger.propagate = False
+        logger.addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(f"{record.levelname} {record.getMessage()}")
+
+
+class Differential:
+    """Brings the same messages to both helpers."""
+
+    def __init__(self, original: Helpers, seed: int) -> None:
+        self.seen: Counter[str] = Counter()
+        self._sides = (original, adopted)
+        self._random = Random(seed)
+        self._log = Log()
+        self._loop = asyncio.new_event_loop()
+        self._texts: Sequence[str] = ()
+        self._messages = RandomMessages(self._random, lambda: self._random.choice(self._texts))
+        self._types = [
+            *orchestrator_service_pb2.DESCRIPTOR.message_types_by_name.values(),
+            *sandbox_service_pb2.DESCRIPTOR.message_types_by_name.values(),
+            *(one.DESCRIPTOR for one in (any_pb2.Any, struct_pb2.Struct, wrappers_pb2.StringValue)),
+        ]
+
+    def run(self, count: int) -> None:
+        for number in range(count):
+            setting = self._setting()
+            self._texts = texts(self._random, setting)
+            message = self._messages.make(self._types[number % len(self._types)])
+            asynchronous = number % _ONE_IN_ASYNC == 0
+            copies = (message, type(message)())
+            copies[1].CopyFrom(message)
+            stores = (RecordingStore(setting), RecordingStore(setting))
+            for direction in ("externalize", "deexternalize"):
+                original, ours = (
+                    self._outcome(side, direction, copy, store, asynchronous)
+                    for side, copy, store in zip(self._sides, copies, stores, strict=True)
+                )
+                if original != ours:
+                    name = message.DESCRIPTOR.full_name
+                    raise AssertionError(f"message {number}, {name}, {direction}, {setting}:\n{original}\n{ours}")
+                self.seen[f"{direction} {'async' if asynchronous else 'sync'}"] += 1
+                self.seen[f"{direction} log lines"] += len(ours.log)
+                if ours.error:
+                    self.seen[f"{direction} {ours.error[0]}"] += 1
+        self.seen["fields"] = len(self._messages.filled)
+        self._loop.close()
+
+    def _setting(self) -> Setting:
+        random = self._random
+        threshold = random.choice((-1, 0, 1, 7, 24, 100))
+        maximum = threshold + random.choice((0, 40, *(1_000,) * 6))
+        transfers = random.choice((0, 1, 3, *(1_000,) * 12))
+        return Setting(threshold, maximum, random.random() < 0.7, random.random() < 0.5, transfers)
+
+    def _outcome(
+        self, side: Helpers, direction: str, message: Message, store: RecordingStore, asynchronous: bool
+    ) -> Outcome:
+        outcome = Outcome(message, store.calls)
+        self._log.lines = outcome.log
+        try:
+            match direction, asynchronous:
+                case "externalize", False:
+                    side.externalize_payloads(message, store, instance_id="order-17")
+                case "externalize", True:
+                    self._loop.run_until_complete(
+                        side.externalize_payloads_async(message, store, instance_id="order-17")
+                    )
+                case _, False:
+                    side.deexternalize_payloads(message, store)
+                case _, True:
+                    self._loop.run_until_complete(side.deexternalize_payloads_async(message, store))
+        except (StoreError, KeyError, ValueError) as error:
+            # Of a ValueError for size the figures count, not the words.
+            too_large = type(error) is ValueError
+            facts = tuple(re.findall(r"\d+", str(error))) if too_large else error.args
+            outcome.error = (type(error).__name__, *facts)
+        return outcome
+
+
+def texts(random: Random, setting: Setting) -> Sequence[str]:
+    """Make texts to choose from: empty, tokens, nearly tokens, and sizes about the limits in characters and bytes."""
+    found = ["", "a", *(f"{_PREFIX}{random.randrange(1, _KEPT)}" for _ in range(3))]
+    found += [_PREFIX[:-1], f" {_PREFIX}1", f"{_PREFIX.upper()}{'x' * setting.threshold}"]
+    if random.random() < 0.1:
+        found += [_PREFIX, f"{_PREFIX}0", f"{_PREFIX}gone{'o' * random.randrange(150)}"]
+    for _ in range(8):
+        character = random.choice("aé€\U0001f600")
+        limit = setting.maximum if random.random() < 0.03 else setting.threshold
+        width = random.choice(
+            (1, len(character.encode()), len(character.encode()))
+        )  # the limit in characters, or in bytes
+        size = max(limit // width + random.randint(-1, 1), 0)
+        found.append("".join(character if random.random() < 0.9 else "b" for _ in range(size)))
+    return found
+
+
+def _load(file: str) -> Helpers:
+    spec = importlib.util.spec_from_file_location("original_helpers", file)
+    if spec is None or spec.loader is None:
+        raise ImportError(file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    # A module that is loaded from a file has no type.
+    return cast("Helpers", module)
+
+
+if __name__ == "__main__":
+    differential = Differential(_load(sys.argv[3]), int(sys.argv[2]))
+    differential.run(int(sys.argv[1]))
+    print(json.dumps(differential.seen))
