@@ -16,7 +16,8 @@ import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
-from typing import TYPE_CHECKING, Protocol, cast
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Literal, Protocol, cast, get_args
 
 import durabletask.payload.helpers as adopted
 from durabletask.azuremanaged.internal import sandbox_service_pb2
@@ -34,6 +35,8 @@ _PREFIX = "blob:v1:"
 _KEPT = 8
 _ONE_IN_ASYNC = 4  # one message in so many goes through the asynchronous functions
 _LOGGER = "durabletask-payloads"
+
+Kind = Literal["says its prefix", "subclass", "methods"]
 
 
 class Helpers(Protocol):
@@ -58,14 +61,14 @@ class Setting:
     Attributes:
         threshold, maximum: its options, in bytes.
         knows_by_prefix: each text with the prefix is a token, or only those of what it holds.
-        says_prefix: it has the prefix as `token_prefix`.
+        kind: it says its prefix, or not, or is no subclass of `PayloadStore` but has its methods.
         transfers: after so many it fails.
     """
 
     threshold: int
     maximum: int
     knows_by_prefix: bool
-    says_prefix: bool
+    kind: Kind
     transfers: int
 
 
@@ -74,14 +77,10 @@ class RecordingStore(PayloadStore):
 
     def __init__(self, setting: Setting) -> None:
         self.calls: list[tuple[object, ...]] = []
-        self._setting = setting
+        self.setting = setting
         self._options = LargePayloadStorageOptions(setting.threshold, setting.maximum)
         self._kept = {f"{_PREFIX}{number}": f"payload {number} \U0001f600".encode() for number in range(_KEPT)}
         self._kept[f"{_PREFIX}0"] = b"\xff is no UTF-8"
-
-    @property
-    def token_prefix(self) -> str:
-        return _PREFIX if self._setting.says_prefix else ""
 
     @property
     def options(self) -> LargePayloadStorageOptions:
@@ -110,12 +109,20 @@ class RecordingStore(PayloadStore):
     def is_known_token(self, value: str) -> bool:
         if not value:
             raise AssertionError("asked about an empty text")
-        return value.startswith(_PREFIX) if self._setting.knows_by_prefix else value in self._kept
+        return value.startswith(_PREFIX) if self.setting.knows_by_prefix else value in self._kept
 
     def _write_down(self, *call: object) -> None:
         self.calls.append(call)
-        if len(self.calls) > self._setting.transfers:
+        if len(self.calls) > self.setting.transfers:
             raise StoreError(f"transfer {len(self.calls)}")
+
+
+class SayingStore(RecordingStore):
+    """Says how its tokens begin."""
+
+    @property
+    def token_prefix(self) -> str:
+        return _PREFIX
 
 
 @dataclass
@@ -171,7 +178,7 @@ class Differential:
             asynchronous = number % _ONE_IN_ASYNC == 0
             copies = (message, type(message)())
             copies[1].CopyFrom(message)
-            stores = (RecordingStore(setting), RecordingStore(setting))
+            stores = (make_store(setting), make_store(setting))
             for direction in ("externalize", "deexternalize"):
                 original, ours = (
                     self._outcome(side, direction, copy, store, asynchronous)
@@ -192,31 +199,43 @@ class Differential:
         threshold = random.choice((-1, 0, 1, 7, 24, 100))
         maximum = threshold + random.choice((0, 40, *(1_000,) * 6))
         transfers = random.choice((0, 1, 3, *(1_000,) * 12))
-        return Setting(threshold, maximum, random.random() < 0.7, random.random() < 0.5, transfers)
+        return Setting(threshold, maximum, random.random() < 0.7, random.choice(get_args(Kind)), transfers)
 
     def _outcome(
         self, side: Helpers, direction: str, message: Message, store: RecordingStore, asynchronous: bool
     ) -> Outcome:
         outcome = Outcome(message, store.calls)
         self._log.lines = outcome.log
+        used = by_its_methods(store) if store.setting.kind == "methods" else store
         try:
             match direction, asynchronous:
                 case "externalize", False:
-                    side.externalize_payloads(message, store, instance_id="order-17")
+                    side.externalize_payloads(message, used, instance_id="order-17")
                 case "externalize", True:
                     self._loop.run_until_complete(
-                        side.externalize_payloads_async(message, store, instance_id="order-17")
+                        side.externalize_payloads_async(message, used, instance_id="order-17")
                     )
                 case _, False:
-                    side.deexternalize_payloads(message, store)
+                    side.deexternalize_payloads(message, used)
                 case _, True:
-                    self._loop.run_until_complete(side.deexternalize_payloads_async(message, store))
+                    self._loop.run_until_complete(side.deexternalize_payloads_async(message, used))
         except (StoreError, KeyError, ValueError) as error:
             # Of a ValueError for size the figures count, not the words.
             too_large = type(error) is ValueError
             facts = tuple(re.findall(r"\d+", str(error))) if too_large else error.args
             outcome.error = (type(error).__name__, *facts)
         return outcome
+
+
+def make_store(setting: Setting) -> RecordingStore:
+    return SayingStore(setting) if setting.kind == "says its prefix" else RecordingStore(setting)
+
+
+def by_its_methods(store: RecordingStore) -> PayloadStore:
+    methods = ("upload", "upload_async", "download", "download_async", "is_known_token")
+    names = {name: getattr(store, name) for name in methods}
+    # No subclass, which a type checker would not let pass; at run time it has always been enough.
+    return cast("PayloadStore", SimpleNamespace(options=store.options, **names))
 
 
 def texts(random: Random, setting: Setting) -> Sequence[str]:
