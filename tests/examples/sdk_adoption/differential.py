@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-_PREFIX = "blob:v1:"
+_PREFIXES = ("blob:v1:", "mem-")
 _KEPT = 8
 _ONE_IN_ASYNC = 4  # one message in so many goes through the asynchronous functions
 _LOGGER = "durabletask-payloads"
@@ -59,12 +59,14 @@ class Setting:
     """How the store of one message behaves.
 
     Attributes:
+        prefix: how its tokens begin.
         threshold, maximum: its options, in bytes.
         knows_by_prefix: each text with the prefix is a token, or only those of what it holds.
         kind: it says its prefix, or not, or is no subclass of `PayloadStore` but has its methods.
         transfers: after so many it fails.
     """
 
+    prefix: str
     threshold: int
     maximum: int
     knows_by_prefix: bool
@@ -76,11 +78,12 @@ class RecordingStore(PayloadStore):
     """Keeps payloads in memory and writes down each call."""
 
     def __init__(self, setting: Setting) -> None:
+        prefix = setting.prefix
         self.calls: list[tuple[object, ...]] = []
         self.setting = setting
         self._options = LargePayloadStorageOptions(setting.threshold, setting.maximum)
-        self._kept = {f"{_PREFIX}{number}": f"payload {number} \U0001f600".encode() for number in range(_KEPT)}
-        self._kept[f"{_PREFIX}0"] = b"\xff is no UTF-8"
+        self._kept = {f"{prefix}{number}": f"payload {number} \U0001f600".encode() for number in range(_KEPT)}
+        self._kept[f"{prefix}0"] = b"\xff is no UTF-8"
 
     @property
     def options(self) -> LargePayloadStorageOptions:
@@ -88,7 +91,7 @@ class RecordingStore(PayloadStore):
 
     def upload(self, data: bytes, *, instance_id: str | None = None) -> str:
         self._write_down("upload", data, instance_id)
-        token = f"{_PREFIX}{len(self._kept)}"
+        token = f"{self.setting.prefix}{len(self._kept)}"
         self._kept[token] = data
         return token
 
@@ -109,7 +112,7 @@ class RecordingStore(PayloadStore):
     def is_known_token(self, value: str) -> bool:
         if not value:
             raise AssertionError("asked about an empty text")
-        return value.startswith(_PREFIX) if self.setting.knows_by_prefix else value in self._kept
+        return value.startswith(self.setting.prefix) if self.setting.knows_by_prefix else value in self._kept
 
     def _write_down(self, *call: object) -> None:
         self.calls.append(call)
@@ -122,7 +125,7 @@ class SayingStore(RecordingStore):
 
     @property
     def token_prefix(self) -> str:
-        return _PREFIX
+        return self.setting.prefix
 
 
 @dataclass
@@ -199,7 +202,14 @@ class Differential:
         threshold = random.choice((-1, 0, 1, 7, 24, 100))
         maximum = threshold + random.choice((0, 40, *(1_000,) * 6))
         transfers = random.choice((0, 1, 3, *(1_000,) * 12))
-        return Setting(threshold, maximum, random.random() < 0.7, random.choice(get_args(Kind)), transfers)
+        return Setting(
+            random.choice(_PREFIXES),
+            threshold,
+            maximum,
+            random.random() < 0.7,
+            random.choice(get_args(Kind)),
+            transfers,
+        )
 
     def _outcome(
         self, side: Helpers, direction: str, message: Message, store: RecordingStore, asynchronous: bool
@@ -240,10 +250,11 @@ def by_its_methods(store: RecordingStore) -> PayloadStore:
 
 def texts(random: Random, setting: Setting) -> Sequence[str]:
     """Make texts to choose from: empty, tokens, nearly tokens, and sizes about the limits in characters and bytes."""
-    found = ["", "a", *(f"{_PREFIX}{random.randrange(1, _KEPT)}" for _ in range(3))]
-    found += [_PREFIX[:-1], f" {_PREFIX}1", f"{_PREFIX.upper()}{'x' * setting.threshold}"]
+    prefix = setting.prefix
+    found = ["", "a", *(f"{prefix}{random.randrange(1, _KEPT)}" for _ in range(3))]
+    found += [prefix[:-1], f" {prefix}1", f"{prefix.upper()}{'x' * setting.threshold}"]
     if random.random() < 0.1:
-        found += [_PREFIX, f"{_PREFIX}0", f"{_PREFIX}gone{'o' * random.randrange(150)}"]
+        found += [prefix, f"{prefix}0", f"{prefix}gone{'o' * random.randrange(150)}"]
     for _ in range(8):
         character = random.choice("aé€\U0001f600")
         limit = setting.maximum if random.random() < 0.03 else setting.threshold
