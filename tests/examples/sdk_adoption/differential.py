@@ -8,6 +8,7 @@ difference of messages, calls of the store and their order, errors, or log lines
 from __future__ import annotations
 
 import asyncio
+import importlib
 import importlib.util
 import json
 import logging
@@ -19,22 +20,23 @@ from random import Random
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Literal, Protocol, cast, get_args
 
-import durabletask.payload.helpers as adopted
-from durabletask.azuremanaged.internal import sandbox_service_pb2
 from durabletask.internal import orchestrator_service_pb2
 from durabletask.payload import LargePayloadStorageOptions, PayloadStore
+from durabletask.payload import helpers as adopted
 from google.protobuf import any_pb2, struct_pb2, wrappers_pb2
 from tests.examples.sdk_adoption.random_messages import RandomMessages
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
+    from google.protobuf.descriptor import FileDescriptor
     from google.protobuf.message import Message
 
 _PREFIXES = ("blob:v1:", "mem-")
 _KEPT = 8
 _ONE_IN_ASYNC = 4  # one message in so many goes through the asynchronous functions
 _LOGGER = "durabletask-payloads"
+_SANDBOXES = "durabletask.azuremanaged.internal.sandbox_service_pb2"
 
 Kind = Literal["says its prefix", "subclass", "methods"]
 
@@ -161,15 +163,17 @@ class Differential:
 
     def __init__(self, original: Helpers, seed: int) -> None:
         self.seen: Counter[str] = Counter()
-        self._sides = (original, adopted)
+        self._sides: tuple[Helpers, Helpers] = (original, adopted)
         self._random = Random(seed)
         self._log = Log()
         self._loop = asyncio.new_event_loop()
         self._texts: Sequence[str] = ()
         self._messages = RandomMessages(self._random, lambda: self._random.choice(self._texts))
+        # By name, since our stubs of the SDK hide this module from type checkers.
+        sandboxes: FileDescriptor = importlib.import_module(_SANDBOXES).DESCRIPTOR
         self._types = [
             *orchestrator_service_pb2.DESCRIPTOR.message_types_by_name.values(),
-            *sandbox_service_pb2.DESCRIPTOR.message_types_by_name.values(),
+            *sandboxes.message_types_by_name.values(),
             *(one.DESCRIPTOR for one in (any_pb2.Any, struct_pb2.Struct, wrappers_pb2.StringValue)),
         ]
 

@@ -100,15 +100,15 @@ def _slots(descriptor: Descriptor) -> tuple[tuple[_Field, ...], ...]:
     """Group the fields that can hold text, at whatever depth: one slot for each oneof, one for each other field."""
     groups: dict[str, list[_Field]] = {}
     for field in descriptor.fields:
-        found = _field(field)
+        found = _field(field, descriptor.full_name)
         if found is not None:
             oneof = field.containing_oneof
             groups.setdefault(field.name if oneof is None else f"oneof {oneof.name}", []).append(found)
-    return tuple(map(tuple, groups.values()))
+    return tuple(tuple(fields) for fields in groups.values())
 
 
-def _field(field: FieldDescriptor) -> _Field | None:
-    key = f"{field.containing_type.full_name}.{field.name}"
+def _field(field: FieldDescriptor, message: str) -> _Field | None:
+    key = f"{message}.{field.name}"
     target = field.message_type
     if target is None:
         is_text = field.type == field.TYPE_STRING
