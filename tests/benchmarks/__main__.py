@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from tests.benchmarks import chain, latency, report
+from tests.benchmarks.adopted import adopted_rows
 from tests.benchmarks.overhead import overhead_rows
 from tests.benchmarks.rows import Row
 from tests.benchmarks.transfers import Transfers, gzip_row
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from tests.benchmarks.rows import Curve
 
-_PARTS = ("walks", "growth", "gzip", "transfers", "downloads", "chains", "overhead")
+_PARTS = ("walks", "growth", "adopted", "gzip", "transfers", "downloads", "chains", "overhead")
 _ROUND_TRIP_SECONDS = 0.010
 # From 100 to 10,000 events; the smoke size only has to show that it does not grow with their number.
 _FLAT, _FLAT_IN_SMOKE = 1.25, 2.0
@@ -78,6 +79,8 @@ class Bench:
                 self.per_event = self._walks.per_event()
                 if not self._smoke:
                     self.curves.append(self._walks.curve())
+            case "adopted":
+                yield from adopted_rows(rounds=5 if self._smoke else 15, seconds=0.002 if self._smoke else 0.02)
             case "gzip":
                 yield gzip_row(rounds=3 if self._smoke else 9)
             case "transfers":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import asdict
@@ -19,13 +20,20 @@ def command(module: str, job: DataclassInstance) -> list[str]:
     return [sys.executable, "-m", module, json.dumps(asdict(job))]
 
 
-def run(module: str, job: DataclassInstance) -> dict[str, Any]:
+def run(module: str, job: DataclassInstance, *, first_in_path: str | None = None) -> dict[str, Any]:
     """Do `job` in a process of its own, and return what came out.
+
+    Args:
+        module, job: see `command`.
+        first_in_path: a folder whose packages stand before the installed ones.
 
     Raises:
         RuntimeError: it did not end well; with what it wrote.
     """
-    done = subprocess.run(command(module, job), capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False)
+    environment = os.environ if first_in_path is None else {**os.environ, "PYTHONPATH": first_in_path}
+    done = subprocess.run(
+        command(module, job), env=environment, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False
+    )
     if done.returncode:
         raise RuntimeError(f"{module} ended with {done.returncode} for {job}:\n{done.stderr[-4_000:]}")
     outcome: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

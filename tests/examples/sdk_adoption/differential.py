@@ -270,7 +270,8 @@ def texts(random: Random, setting: Setting) -> Sequence[str]:
     return found
 
 
-def _load(file: str) -> Helpers:
+def load(file: str) -> Helpers:
+    """Load the helpers of a file, beside those that are imported by their name."""
     spec = importlib.util.spec_from_file_location("original_helpers", file)
     if spec is None or spec.loader is None:
         raise ImportError(file)
@@ -281,6 +282,6 @@ def _load(file: str) -> Helpers:
 
 
 if __name__ == "__main__":
-    differential = Differential(_load(sys.argv[3]), int(sys.argv[2]))
+    differential = Differential(load(sys.argv[3]), int(sys.argv[2]))
     differential.run(int(sys.argv[1]))
     print(json.dumps(differential.seen))
