@@ -82,9 +82,9 @@ def adopted_rows(*, rounds: int, seconds: float) -> Iterator[Row]:
         job = Job(str(installed() / "payload" / "helpers.py"), rounds, seconds)
         outcome = run(__name__, job, first_in_path=folder)
     for case, least in (
-        ("deexternalize OrchestratorRequest, 1,000 x 100 B", 15.0),
-        ("deexternalize OrchestratorRequest, 1,000 x 100 B, each text asked about", 8.0),
-        ("externalize OrchestratorResponse, 100 x 100 B", 15.0),
+        ("deexternalize, 1,000 events x 100 B", 15.0),
+        ("deexternalize, 1,000 events x 100 B, prefix not said", 8.0),
+        ("externalize, 100 actions x 100 B", 15.0),
     ):
         yield Row(f"adopted SDK: {case}", least, outcome[case]["original"], outcome[case]["adopted"])
 
@@ -94,12 +94,12 @@ def _main(job: Job) -> None:
     history = messages.orchestrator_request(messages.payloads(1_000, 100))
     response = messages.orchestrator_response(messages.payloads(100, 100))
     cases: dict[str, dict[str, Timer]] = {}
-    for store, asked in ((_SayingStore(), ""), (_Store(), ", each text asked about")):
-        cases[f"deexternalize OrchestratorRequest, 1,000 x 100 B{asked}"] = {
+    for store, known in ((_SayingStore(), ""), (_Store(), ", prefix not said")):
+        cases[f"deexternalize, 1,000 events x 100 B{known}"] = {
             "original": calling(original.deexternalize_payloads, history, store),
             "adopted": calling(helpers.deexternalize_payloads, history, store),
         }
-    cases["externalize OrchestratorResponse, 100 x 100 B"] = {
+    cases["externalize, 100 actions x 100 B"] = {
         "original": calling(original.externalize_payloads, response, store),
         "adopted": calling(helpers.externalize_payloads, response, store),
     }

@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
+import io
 import shutil
 from pathlib import Path
 
 from durabletask_payloads_codegen import cli
 
-__all__ = ["adopt", "installed"]
+__all__ = ["adopt", "generate_command", "installed"]
 
 PACKAGE = "durabletask.internal.payload_walkers"
 _HERE = Path(__file__).parent
@@ -58,10 +60,17 @@ def adopt(folder: Path) -> Path:
     return package
 
 
+def generate_command(policy: str, output: str) -> list[str]:
+    """Return the arguments of `durabletask-payloads-codegen`."""
+    command = ["generate", "--from-module", _PB2_MODULE, "--policy", policy, "--output", output]
+    return [*command, "--package", PACKAGE, "--with-plan"]
+
+
 def _generate(folder: Path) -> None:
-    command = ["generate", "--from-module", _PB2_MODULE, "--policy", str(_HERE / "payload_fields.toml")]
-    command += ["--output", str(folder), "--package", PACKAGE, "--with-plan"]
-    if cli.main(command):
+    command = generate_command(str(_HERE / "payload_fields.toml"), str(folder))
+    with contextlib.redirect_stdout(io.StringIO()):  # it lists what it writes
+        code = cli.main(command)
+    if code:
         raise RuntimeError(f"durabletask-payloads-codegen {' '.join(command)} failed")
 
 
