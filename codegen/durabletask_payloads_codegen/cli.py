@@ -234,7 +234,7 @@ def _render(settings: Settings) -> tuple[dict[str, str], frozenset[str]]:
     read = _read(settings)
     built = _build(settings, read)
     files = render.render_walkers(built, settings.home)
-    if settings.home.package == render.WALKERS_PACKAGE:
+    if settings.home.is_ours:
         files |= {**stubs.generate_stubs(read), _FIELDS_FILE: render.render_markdown(built)}
     return files, frozenset({settings.home.folder, *_stub_folders(files)})
 

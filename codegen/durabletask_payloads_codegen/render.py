@@ -59,9 +59,14 @@ class Home:
         return self.package.replace(".", "/")
 
     @property
+    def is_ours(self) -> bool:
+        """Whether it is the package of durabletask-payloads itself, beside which exact stubs are generated."""
+        return self.package == WALKERS_PACKAGE
+
+    @property
     def command(self) -> str:
         """What renews the files: our own are made by make."""
-        return "make generate" if self.package == WALKERS_PACKAGE else "durabletask-payloads-codegen generate"
+        return "make generate" if self.is_ours else "durabletask-payloads-codegen generate"
 
 
 @dataclass(frozen=True, slots=True)
