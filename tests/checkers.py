@@ -143,12 +143,9 @@ class WheelEnvironment:
         done = result(pyright, *options, cwd=self._folder, environment=self._variables)
         found = json.loads(done.stdout)["typeCompleteness"]
         faults = [
-            f"{symbol['name']}: {fault['message']}"
-            for symbol in found["symbols"]
-            if symbol["isExported"] or symbol["name"].startswith(package)
-            for fault in symbol["diagnostics"]
+            f"{symbol['name']}: {fault['message']}" for symbol in found["symbols"] for fault in symbol["diagnostics"]
         ]
-        if not faults and (done.returncode or not found["exportedSymbolCounts"]["withKnownType"]):
+        if not faults and (done.returncode or found["completenessScore"] != 1):
             faults.append(done.stdout + done.stderr)
         return faults
 

@@ -66,5 +66,6 @@ class Environment:
             FailedError: pip failed.
         """
         lock = ("-c", ROOT / "dev.lock") if locked else ()
-        pip = (self.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+        # Most of what is installed is never imported: Python compiles the rest as it goes.
+        pip = (self.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile")
         run(*pip, *lock, *requirements, cwd=self._folder)

@@ -8,13 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.checkers import MYPY, PACKAGES, PYRIGHT_STRICT, USER, WheelEnvironment, marked_lines
-from tests.support.wheels import build
+from tests.checkers import MYPY, PACKAGES, PYRIGHT_STRICT, USER, Checker, WheelEnvironment, marked_lines, passes
+from tests.support.wheels import FailedError, build
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from tests.checkers import Checker
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -51,6 +49,17 @@ def test_without_the_extra_mypy_reports_one_mistake(wheel: Path, tmp_path: Path)
 @pytest.mark.parametrize("package", PACKAGES)
 def test_public_names_are_typed_and_documented(package: str, wheel_environment: WheelEnvironment) -> None:
     assert wheel_environment.incomplete(package) == []
+
+
+def test_a_checker_that_cannot_be_installed_is_named(
+    wheel_environment: WheelEnvironment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    requirement = str(tmp_path / "other-1.0-py3-none-any.whl")
+    assert passes(Checker("other", requirement, ("other",), is_optional=True), wheel_environment)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"other: NOT RUN, {requirement} cannot be installed: ERROR: ")
+    with pytest.raises(FailedError):
+        wheel_environment.add(Checker("other", requirement, ("other",)))
 
 
 def line_of_user(line: str) -> str:
