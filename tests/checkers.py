@@ -164,8 +164,7 @@ def main() -> int:
         passed = [passes(checker, wheel_environment) for checker in CHECKERS]
         for package in PACKAGES:
             faults = wheel_environment.incomplete(package)
-            print(f"{package}: {f'{len(faults)} faults' if faults else 'typed and documented completely'}", flush=True)
-            print("".join(f"    {fault}\n" for fault in faults), end="")
+            print(f"{package}: {'FAILED' if faults else 'typed and documented completely'}", *faults, sep="\n    ")
             passed.append(not faults)
     return 0 if all(passed) else 1
 
@@ -176,7 +175,8 @@ def passes(checker: Checker, wheel_environment: WheelEnvironment) -> bool:
         try:
             wheel_environment.add(checker)
         except FailedError as error:
-            print(f"{checker.name}: NOT RUN, {checker.requirement} cannot be installed: {str(error).splitlines()[-1]}")
+            reason = str(error).strip().splitlines()[-1]
+            print(f"{checker.name}: NOT RUN, {checker.requirement} cannot be installed: {reason}", flush=True)
             return True
     report = wheel_environment.check(checker)
     expected = marked_lines()

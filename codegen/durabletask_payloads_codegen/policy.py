@@ -31,7 +31,7 @@ class PolicyMismatchError(CodegenError):
     def __init__(self, text: str, policy: Policy, missing: Sequence[str]) -> None:
         super().__init__(text)
         self.policy = policy
-        self.missing = tuple(missing)
+        self.missing: tuple[str, ...] = tuple(missing)
 
 
 @dataclass(frozen=True, slots=True)
