@@ -198,6 +198,7 @@ def test_metadata(azurite: Azurite, container: str, service: BlobServiceClient) 
         for instance_id in ("a/b caf\u00e9\r\nx-ms-meta-evil: 1", None, "x" * 100_000):
             store.upload(b"12345", instance_id=instance_id)
     found = [blob.metadata for blob in service.get_container_client(container).list_blobs(include=["metadata"])]
-    common = {"raw_bytes": "5", "sha256": "5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5"}
+    sha256 = "5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5"
+    common = {"raw_bytes": "5", "sha256": sha256, "managed_by": "dts"}
     assert found.count(common) == 2
     assert {**common, "instance_id": "a%2Fb%20caf%C3%A9%0D%0Ax-ms-meta-evil%3A%201"} in found

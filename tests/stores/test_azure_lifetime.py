@@ -17,7 +17,7 @@ from tests.support.proxy import Fault, FaultProxy, first
 from tests.support.store_forms import Form, both_forms
 
 from durabletask_payloads._errors import PayloadStoreUnavailableError
-from durabletask_payloads.stores import azure_blob
+from durabletask_payloads.stores import _remote
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ def test_the_loop_of_the_caller_goes_on(options: BlobPayloadStoreOptions, monkey
         time.sleep(0.5)
         return body
 
-    monkeypatch.setattr(azure_blob, "encode", slow_encode)
-    monkeypatch.setattr(azure_blob, "decode", slow_decode)
+    monkeypatch.setattr(_remote, "encode", slow_encode)
+    monkeypatch.setattr(_remote, "decode", slow_decode)
 
     async def longest_gap() -> float:
         async def there_and_back() -> None:
@@ -181,7 +181,7 @@ def test_forgotten(options: BlobPayloadStoreOptions, proxy: FaultProxy) -> None:
 
 PROGRAM = """
 import asyncio, os, sys
-from durabletask_payloads.stores import azure_blob
+from durabletask_payloads.stores import _remote
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
 store = BlobPayloadStore(BlobPayloadStoreOptions(connection_string=sys.argv[1], container_name=sys.argv[2]))
 token = store.upload(b"1")

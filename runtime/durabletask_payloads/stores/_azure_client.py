@@ -1,73 +1,62 @@
-"""Requests to Azure Blob Storage, with retries and deadlines, for callers on any thread.
+"""Azure's own client of Blob Storage, for callers on any thread.
 
-They go through one asynchronous client on an event loop of its own, since a client belongs to one loop for life. So a
-store has one pool of connections and one set of rules for errors, retries and deadlines.
+It is the asynchronous one, on an event loop of its own, since a client belongs to one loop for life. Its synchronous
+form keeps no deadline: a body that trickles in restarts the timeout of each read.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-import itertools
-import random
-from collections.abc import Awaitable, Callable
+from concurrent.futures import CancelledError
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
+from azure.core import MatchConditions
 from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
-from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
+from azure.core.exceptions import AzureError, ResourceExistsError
 from azure.storage.blob import ContentSettings
 from azure.storage.blob.aio import BlobServiceClient
 
-from durabletask_payloads._errors import PayloadError, PayloadStoreUnavailableError
+from durabletask_payloads._errors import PayloadError
 
-from ._azure_errors import error_code, is_missing, retry_after, translated
+from ._azure_errors import error_code, failure_of
 from ._azure_transport import TrackedConnections, Transport
 from ._background_loop import BackgroundLoop
+from ._blob_client import Attempt, BlobProperties, Body, ClientClosedError
 from ._codec import longest_body, too_large
 from ._tokens import PayloadToken, normal_account_url
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator
+
     from azure.core.credentials import AccessToken, TokenCredential
     from azure.core.credentials_async import AsyncTokenCredential
+    from azure.storage.blob import BlobProperties as AzureProperties
     from azure.storage.blob.aio import ContainerClient
 
     from ._azure_options import AsyncCredential, BlobPayloadStoreOptions, Credential
 
 _T = TypeVar("_T")
-_Request = Callable[[], Awaitable[_T]]
 
-# The wait before the n-th retry: 0.2, 0.4, 0.8 ... seconds up to the longest, less up to half of it at random.
-_FIRST_WAIT: Final = 0.2
-_LONGEST_WAIT: Final = 5.0
 # How much the kernel may hold of a body to send, in bytes, and how many bytes a slow link sends in a second.
 _KERNEL_BUFFER: Final = 4 * 1024 * 1024
 _SLOW_LINK: Final = 1024 * 1024
 
 
-class Blob(NamedTuple):
-    """A blob to send, or one that was received."""
+class AzureClient:
+    """Azure's client as a `BlobClient`: its requests run on an event loop in a thread of its own.
 
-    token: PayloadToken
-    body: bytes
-    metadata: dict[str, str]
-    content_encoding: str | None
-
-
-class BlobClient:
-    """The requests of a store: blocking, for any number of threads of one process. `close` ends its thread.
-
-    Every request raises errors of the `PayloadError` tree, PayloadStoreUnavailableError once this was closed.
+    Args:
+        options: of the store.
+        account_url: of the account that they name.
     """
 
-    def __init__(self, options: BlobPayloadStoreOptions) -> None:
+    def __init__(self, options: BlobPayloadStoreOptions, account_url: str) -> None:
         self._options = options
         self._transport = Transport(options.connect_timeout, options.read_timeout)
-        self._clients: dict[str | None, BlobServiceClient] = {}
-        self.account_url = account_url_of(options)
-        self._creating = asyncio.Lock()
-        self._containers_created = 0
-        self._closed = False
+        self._clients: dict[str, BlobServiceClient] = {}
+        self._account_url = account_url
         self._loop = BackgroundLoop("durabletask-payloads-blob", self._transport.close)
 
     @property
@@ -76,123 +65,91 @@ class BlobClient:
         return self._loop.is_of_this_process
 
     def close(self) -> None:
-        """Close all connections and end the thread. What is running fails as unavailable."""
-        self._closed = True
+        """Close all connections and end the thread. What is under way fails with ClientClosedError."""
         self._loop.stop()
 
-    def put(self, blob: Blob) -> None:
-        """Store `blob`; create its container if that is missing and the options say so."""
-
+    def put(self, place: PayloadToken, body: Body, attempt: Attempt) -> None:
         async def put() -> None:
-            container = self._container(blob.token)
-            created = self._containers_created
-            try:
-                await self._upload(container, blob)
-            except ResourceNotFoundError as error:
-                if not (self._options.create_container and error_code(error) == "ContainerNotFound"):
-                    raise
-                await self._create_container(container, created)
-                await self._upload(container, blob)
+            await self._container(place).upload_blob(
+                place.name,
+                bytes(body.data),  # which copies no bytes
+                overwrite=True,  # or a repeated request finds the blob of the first one, whose response was lost
+                metadata=dict(body.metadata),
+                content_settings=ContentSettings(content_encoding=body.content_encoding),
+                # It counts from when the kernel has taken all, which is long before all is sent.
+                read_timeout=self._options.read_timeout + min(len(body.data), _KERNEL_BUFFER) / _SLOW_LINK,
+            )
 
-        self._perform(blob.token, put)
+        self._run(place, put, attempt)
 
-    def get(self, token: PayloadToken) -> Blob:
-        """Download a blob. Raises PayloadTooLargeError before it has read more than the options allow."""
-        limit = self._options.max_stored_payload_bytes
-
-        async def get() -> Blob:
+    def get(self, place: PayloadToken, limit: int, attempt: Attempt) -> Body:
+        async def get() -> Body:
             # By default the client expands what the headers call gzip, without any limit.
-            stream = await self._container(token).download_blob(token.name, decompress=False)
+            stream = await self._container(place).download_blob(place.name, decompress=False)
             if stream.size > longest_body(limit):
-                raise too_large(str(token), limit)
+                raise too_large(str(place), limit)
             body = await stream.readall()
             properties = stream.properties
-            return Blob(token, body, properties.metadata, properties.content_settings.content_encoding)
+            return Body(body, properties.metadata, properties.content_settings.content_encoding)
 
-        return self._perform(token, get)
+        return self._run(place, get, attempt)
 
-    def delete(self, token: PayloadToken) -> None:
-        """Delete a blob, with its snapshots, if there is one."""
+    def head(self, place: PayloadToken, attempt: Attempt) -> BlobProperties:
+        async def head() -> BlobProperties:
+            return _properties(await self._container(place).get_blob_client(place.name).get_blob_properties())
+
+        return self._run(place, head, attempt)
+
+    def delete(self, place: PayloadToken, etag: str | None, attempt: Attempt) -> None:
+        """Delete a blob, with its snapshots."""
 
         async def delete() -> None:
+            if etag is None:
+                await self._container(place).delete_blob(place.name, delete_snapshots="include")
+            else:
+                await self._container(place).delete_blob(
+                    place.name, delete_snapshots="include", etag=etag, match_condition=MatchConditions.IfNotModified
+                )
+
+        self._run(place, delete, attempt)
+
+    def list(self, place: PayloadToken, attempt: Attempt) -> Iterator[BlobProperties]:
+        pages = self._container(place).list_blobs(place.name, include=["metadata"]).by_page()
+
+        async def page() -> list[BlobProperties] | None:
+            found = await anext(pages, None)
+            return None if found is None else [_properties(blob) async for blob in found]
+
+        while (blobs := self._run(place, page, attempt)) is not None:
+            yield from blobs
+
+    def create_container(self, place: PayloadToken, attempt: Attempt) -> None:
+        async def create() -> None:
             try:
-                await self._container(token).delete_blob(token.name, delete_snapshots="include")
-            except ResourceNotFoundError as error:
-                if not is_missing(error):
-                    raise
-
-        self._perform(token, delete)
-
-    def size(self, token: PayloadToken) -> int:
-        """Return the size of a blob in bytes."""
-
-        async def size() -> int:
-            blob = self._container(token).get_blob_client(token.name)
-            return (await blob.get_blob_properties()).size
-
-        return self._perform(token, size)
-
-    # ---- on the event loop ------------------------------------------------------------------------------------
-
-    def _container(self, token: PayloadToken) -> ContainerClient:
-        """Return the client of a token's container, in the store's own account or that of a trusted location."""
-        foreign = token.account_url if token.account_url != self.account_url else None
-        client = self._clients.get(foreign)
-        if client is None:
-            client = self._clients[foreign] = _service_client(self._options, foreign, self._transport)
-        return client.get_container_client(token.container)
-
-    async def _create_container(self, container: ContainerClient, created: int) -> None:
-        """Create `container`, unless another request has since `_containers_created` was `created`."""
-        async with self._creating:
-            if self._containers_created != created:
-                return
-            try:
-                await container.create_container()
+                await self._container(place).create_container()
             except ResourceExistsError as error:
                 if error_code(error) != "ContainerAlreadyExists":  # but ContainerBeingDeleted
                     raise
-            self._containers_created += 1
 
-    async def _upload(self, container: ContainerClient, blob: Blob) -> None:
-        await container.upload_blob(
-            blob.token.name,
-            blob.body,
-            overwrite=True,  # or a repeated request finds the blob of the first one, whose response was lost
-            metadata=blob.metadata,
-            content_settings=ContentSettings(content_encoding=blob.content_encoding),
-            # It counts from when the kernel has taken all, which is long before all is sent.
-            read_timeout=self._options.read_timeout + min(len(blob.body), _KERNEL_BUFFER) / _SLOW_LINK,
-        )
+        self._run(place, create, attempt)
 
-    # ---- deadline, retries, errors ----------------------------------------------------------------------------
+    def token(self, credential: AsyncTokenCredential, *scopes: str) -> AccessToken:
+        """Return what an asynchronous credential gives, which belongs to the loop of this client."""
+        return self._loop.submit(_get_token(credential, scopes)).result()
 
-    def _perform(self, token: PayloadToken, request: _Request[_T]) -> _T:
-        try:
-            future = self._loop.submit(self._within_deadline(token, request))
-        except RuntimeError:
-            raise was_closed(token) from None
-        try:
-            return future.result()
-        except BaseException:  # KeyboardInterrupt, above all
-            future.cancel()
-            raise
+    def _container(self, place: PayloadToken) -> ContainerClient:
+        """Return the client of a token's container, in the store's own account or that of a trusted location."""
+        url = place.account_url or self._account_url
+        client = self._clients.get(url)
+        if client is None:
+            foreign = url if url != self._account_url else None
+            client = self._clients[url] = _service_client(self._options, foreign, self._transport)
+        return client.get_container_client(place.container)
 
-    async def _within_deadline(self, token: PayloadToken, request: _Request[_T]) -> _T:
-        limit = self._options.total_timeout
-        try:
-            return await asyncio.wait_for(self._attempts(token, request), limit)
-        except asyncio.TimeoutError as error:
-            raise PayloadStoreUnavailableError(
-                f"{token}: {self._account_of(token)} did not answer within total_timeout ({limit:g} s, all retries)"
-            ) from error
-        except asyncio.CancelledError:
-            if self._closed:
-                raise was_closed(token) from None
-            raise
+    def _run(self, place: PayloadToken, request: Callable[[], Coroutine[None, None, _T]], attempt: Attempt) -> _T:
+        """Run `request` on the loop, and say how it failed."""
 
-    async def _attempts(self, token: PayloadToken, request: _Request[_T]) -> _T:
-        for attempt in itertools.count(1):
+        async def attempted() -> _T:
             try:
                 with TrackedConnections():
                     return await request()
@@ -200,19 +157,21 @@ class BlobClient:
                 raise
             # ValueError: a response without the headers of Blob Storage, from something else.
             except (AzureError, OSError, asyncio.TimeoutError, ValueError) as error:
-                failure = translated(error, token, self._account_of(token), attempt)
-                if failure.permanent or attempt > self._options.retries:
-                    raise failure from error
-                wait = max(_FIRST_WAIT * 2 ** (attempt - 1), retry_after(error))
-            await asyncio.sleep(min(wait, _LONGEST_WAIT) * random.uniform(0.5, 1.0))
-        raise AssertionError("count() has no end")
+                raise failure_of(error, place.account_url or self._account_url) from error
 
-    def _account_of(self, token: PayloadToken) -> str:
-        return token.account_url or self.account_url
-
-
-def was_closed(token: PayloadToken) -> PayloadStoreUnavailableError:
-    return PayloadStoreUnavailableError(f"{token}: this BlobPayloadStore was closed")
+        try:
+            future = self._loop.submit(asyncio.wait_for(attempted(), attempt.seconds))
+        except RuntimeError:
+            raise ClientClosedError from None
+        try:
+            return future.result()
+        except CancelledError:
+            raise ClientClosedError from None
+        except asyncio.TimeoutError:  # another class than TimeoutError before Python 3.11
+            raise TimeoutError from None
+        except BaseException:  # KeyboardInterrupt, above all
+            future.cancel()
+            raise
 
 
 def account_url_of(options: BlobPayloadStoreOptions) -> str:
@@ -242,6 +201,14 @@ def _service_client(options: BlobPayloadStoreOptions, foreign: str | None, trans
         # All of any payload in one request. One byte over shows that a blob is too large.
         max_single_get_size=longest_body(options.max_stored_payload_bytes) + 1,
     )
+
+
+def _properties(found: AzureProperties) -> BlobProperties:
+    return BlobProperties(found.name, found.size, found.etag, found.last_modified.timestamp(), found.metadata or {})
+
+
+async def _get_token(credential: AsyncTokenCredential, scopes: tuple[str, ...]) -> AccessToken:
+    return await credential.get_token(*scopes)
 
 
 class _ThreadedCredential:

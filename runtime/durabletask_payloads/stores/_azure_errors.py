@@ -1,4 +1,4 @@
-"""Errors of Azure's client, translated to those of this package. The client's own text may show signatures."""
+"""What the errors of Azure's client say of an attempt. Their own text may show signatures."""
 
 from __future__ import annotations
 
@@ -11,18 +11,10 @@ from aiohttp import ClientConnectorError
 from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
 from azure.storage.blob import StorageErrorCode
 
-from durabletask_payloads._errors import (
-    PayloadAccessDeniedError,
-    PayloadError,
-    PayloadIntegrityError,
-    PayloadNotFoundError,
-    PayloadStoreUnavailableError,
-)
+from ._blob_client import RequestFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from ._tokens import PayloadToken
 
 # How much of a credential's text goes into an error, in characters.
 _LONGEST_REASON: Final = 340
@@ -39,67 +31,28 @@ def error_code(error: Exception) -> str:
     return str(code.value if isinstance(code, StorageErrorCode) else code or "")
 
 
-def is_missing(error: Exception) -> bool:
-    """Return True if Blob Storage says that a blob or its container does not exist, and not just any server 404."""
-    return error_code(error) in ("BlobNotFound", "ContainerNotFound")
-
-
-def retry_after(error: Exception) -> float:
-    """Return how many seconds the service asks to wait, 0 if it does not."""
+def failure_of(error: Exception, account_url: str) -> RequestFailedError:
+    """Return what an error of the client says of an attempt."""
     response = error.response if isinstance(error, HttpResponseError) else None
-    # The type of a response leaves its headers out; there is none if the response broke off.
-    text = cast("Mapping[str, str]", getattr(response, "headers", {})).get("Retry-After", "")
-    return float(text) if text.isdecimal() else 0.0
-
-
-def translated(error: Exception, token: PayloadToken, account_url: str, attempts: int) -> PayloadError:
-    """Return the error of this package for one of the client, after that many attempts."""
+    if isinstance(error, ClientAuthenticationError) and _is_of_credential(error, account_url):
+        return RequestFailedError(credential=_reasons(error))
     status = error.status_code if isinstance(error, HttpResponseError) else None
-    code = error_code(error)
-    answer = f"{status} {code}".strip()
-    match status:
-        case 404 if code == "ContainerNotFound":
-            return PayloadNotFoundError(
-                f"{token}: the container {token.container!r} does not exist in {account_url}: set create_container, or "
-                "create it, or use the same account on the client and on every worker"
-            )
-        case 404 if code == "BlobNotFound":
-            return PayloadNotFoundError(
-                f"{token}: {account_url} has no such blob: it was deleted, or stored in another account"
-            )
-        case _ if isinstance(error, ClientAuthenticationError) and _is_of_credential(error, account_url):
-            return PayloadAccessDeniedError(
-                f"{token}: there is no valid credential for {account_url}: {_reasons(error)}"
-            )
-        case 401 | 403:
-            return PayloadAccessDeniedError(
-                f"{token}: {account_url} refused access to container {token.container!r} ({answer}): check the "
-                "credential; an identity needs the role Storage Blob Data Contributor"
-            )
-        case 412:
-            return PayloadIntegrityError(f"{token}: the blob was changed while it was read ({answer})")
-        case int() if 300 <= status < 500 and status not in (404, 408, 429) and code != "ContainerBeingDeleted":
-            return PayloadError(f"{token}: {account_url} refused the request ({answer})")
-        case _:
-            times = f", {attempts} times" if attempts > 1 else ""
-            return PayloadStoreUnavailableError(f"{token}: {account_url} {_trouble(error, status, answer, times)}")
-
-
-def _trouble(error: Exception, status: int | None, answer: str, times: str) -> str:
-    if status == 404:
-        return (
-            f"answered {answer}{times}, but not as Blob Storage does where a blob or container is missing: check the "
-            "account URL, and what is between it and here"
-        )
     if status is not None and status >= 300:  # with a status of success, the body broke off
-        return f"answered {answer}{times}"
+        # The type of a response leaves its headers out; there is none if the response broke off.
+        text = cast("Mapping[str, str]", getattr(response, "headers", {})).get("Retry-After", "")
+        return RequestFailedError(status, error_code(error), retry_after=float(text) if text.isdecimal() else 0.0)
     cause = (error.inner_exception if isinstance(error, AzureError) else None) or error
     if isinstance(cause, ClientConnectorError):
-        return (
-            f"cannot be reached at {cause.host}:{cause.port} ({_reason(cause.os_error)}){times}: check the account "
-            "URL, the network, and whether the emulator is running if it is one"
-        )
-    return f"failed with {type(cause).__name__}{times}"
+        return unreachable(f"{cause.host}:{cause.port}", _reason(cause.os_error))
+    return RequestFailedError(trouble=f"failed with {type(cause).__name__}")
+
+
+def unreachable(address: str, reason: str) -> RequestFailedError:
+    """Return what it means that there is no connection to an address."""
+    return RequestFailedError(
+        trouble=f"cannot be reached at {address} ({reason})",
+        advice="check the account URL, the network, and whether the emulator is running if it is one",
+    )
 
 
 def _reason(error: OSError) -> str:

@@ -21,6 +21,11 @@ _GZIP: Final = 31  # zlib's wbits for a gzip header and trailer
 _STEP: Final = 1024 * 1024
 
 
+def is_gzip(data: bytes | memoryview) -> bool:
+    """Return whether `data` begins as gzip does."""
+    return bytes(data[: len(GZIP_MAGIC)]) == GZIP_MAGIC
+
+
 class _Inflater(Protocol):
     @property
     def eof(self) -> bool: ...
@@ -28,7 +33,7 @@ class _Inflater(Protocol):
     def unconsumed_tail(self) -> bytes: ...
     @property
     def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+    def decompress(self, data: bytes | memoryview, max_length: int, /) -> bytes: ...
 
 
 class _Isal(Protocol):
@@ -92,11 +97,11 @@ def longest_body(limit: int) -> int:
     return limit + limit // 512 + 1024
 
 
-def decode(body: bytes, *, token: str, limit: int, sha256: str | None) -> bytes:
+def decode(body: bytes | memoryview, *, token: str, limit: int, sha256: str | None) -> bytes:
     """Return the payload in a stored `body`, gzip or plain. Never expands it to more than `limit` + 1 bytes.
 
     Args:
-        body: the stored bytes.
+        body: the stored bytes, or a view of them: what is gzip is expanded from there, without a copy.
         token: the token of the payload, for the error text.
         limit: `max_stored_payload_bytes`.
         sha256: the payload's checksum as hex digits, if one was stored.
@@ -105,7 +110,8 @@ def decode(body: bytes, *, token: str, limit: int, sha256: str | None) -> bytes:
         PayloadTooLargeError: the payload has more than `limit` bytes.
         PayloadIntegrityError: the body is truncated or damaged, or its checksum differs.
     """
-    data = _inflate(body, token, limit) if body.startswith(GZIP_MAGIC) else body
+    # bytes() copies a view, but not what is bytes already.
+    data = _inflate(memoryview(body), token, limit) if is_gzip(body) else bytes(body)
     if len(data) > limit:
         raise too_large(token, limit)
     if sha256 is not None and checksum(data) != sha256:
@@ -128,12 +134,12 @@ def checksum(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _inflate(body: bytes, token: str, limit: int) -> bytes:
+def _inflate(body: memoryview, token: str, limit: int) -> bytes:
     inflater = _inflater()
     parts: list[bytes] = []
     room = limit + 1
     offset = 0
-    rest = b""
+    rest: bytes | memoryview = b""
     # Input and output in steps: a single call would reserve memory ahead, and copy the rest of the body each time.
     while room and not inflater.eof:
         if not rest:

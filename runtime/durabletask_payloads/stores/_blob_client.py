@@ -1,0 +1,149 @@
+"""The contract between remote stores and the clients of storage services."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+class Place(Protocol):
+    """Where a blob is. `str()` gives its token."""
+
+    @property
+    def container(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+
+
+class Body(NamedTuple):
+    """What is stored in a blob.
+
+    Attributes:
+        data: of a download it may be memory of the client's own, which nobody has copied.
+    """
+
+    data: bytes | memoryview
+    metadata: Mapping[str, str]
+    content_encoding: str | None
+
+
+class BlobProperties(NamedTuple):
+    """What a service knows of a blob. Its size is in bytes, the time it was written in seconds since 1970."""
+
+    name: str
+    size: int
+    etag: str
+    last_modified: float
+    metadata: Mapping[str, str]
+
+
+class Attempt(NamedTuple):
+    """One attempt at an operation: its number from 1 on, and the seconds that it may take."""
+
+    number: int
+    seconds: float
+
+
+class RequestFailedError(Exception):
+    """An attempt failed. Raised `from` the error of the client's library.
+
+    Attributes:
+        status: of the HTTP answer; None where there was none, or where its body broke off.
+        code: of the service, as "BlobNotFound"; "" where it gave none.
+        retry_after: the seconds that the service asks to wait, 0 if it does not.
+        trouble: what happened where there is no status: "cannot be reached at <host>:<port> (<reason>)".
+        advice: what to do about that; may be empty.
+        credential: why the credential gave nothing to send with a request; None where it did.
+    """
+
+    def __init__(
+        self,
+        status: int | None = None,
+        code: str = "",
+        *,
+        retry_after: float = 0.0,
+        trouble: str = "",
+        advice: str = "",
+        credential: str | None = None,
+    ) -> None:
+        super().__init__(trouble if status is None else f"{status} {code}".strip())
+        self.status = status
+        self.code = code
+        self.retry_after = retry_after
+        self.trouble = trouble
+        self.advice = advice
+        self.credential = credential
+
+
+class ClientClosedError(Exception):
+    """The client was closed, before or while it was used."""
+
+
+_P = TypeVar("_P", bound=Place, contravariant=True)
+
+
+class BlobClient(Protocol[_P]):
+    """One attempt at one operation, blocking, for any number of threads of one process.
+
+    All operations raise RequestFailedError where the service or the way to it is at fault, TimeoutError where they take
+    longer than the attempt may, ClientClosedError, and a PayloadError where nothing is left to decide.
+    """
+
+    @property
+    def is_of_this_process(self) -> bool:
+        """False in a forked child, which needs a client of its own."""
+        ...
+
+    def put(self, place: _P, body: Body, attempt: Attempt) -> None:
+        """Store a blob, also in the place of one that is there."""
+        ...
+
+    def get(self, place: _P, limit: int, attempt: Attempt) -> Body:
+        """Download a blob. One too long for a payload of `limit` bytes is a PayloadTooLargeError, and is not read."""
+        ...
+
+    def head(self, place: _P, attempt: Attempt) -> BlobProperties:
+        """Return the properties of a blob."""
+        ...
+
+    def delete(self, place: _P, etag: str | None, attempt: Attempt) -> None:
+        """Delete a blob; with an `etag` only as it was when it had that one (status 412 otherwise)."""
+        ...
+
+    def list(self, place: _P, attempt: Attempt) -> Iterator[BlobProperties]:
+        """Yield the blobs in the container of `place` whose names begin with its name. Each page is an attempt."""
+        ...
+
+    def create_container(self, place: _P, attempt: Attempt) -> None:
+        """Make the container of `place`, if there is none."""
+        ...
+
+    def close(self) -> None:
+        """Close all connections and end the threads. What is under way fails with ClientClosedError."""
+        ...
+
+
+class Dialect(NamedTuple):
+    """What a kind of service calls things, for decisions and for the texts of errors.
+
+    Attributes:
+        service: its name.
+        container: its word for one.
+        missing: the codes of a blob that does not exist.
+        missing_container: the codes of a container that does not exist.
+        busy: the codes of refusals that pass by themselves.
+        create: what to do about a missing container.
+        rights: which rights to grant.
+        container_may_come: whether a missing container makes the store unavailable, since it may be made any moment.
+    """
+
+    service: str
+    container: str
+    missing: frozenset[str]
+    missing_container: frozenset[str]
+    busy: frozenset[str]
+    create: str
+    rights: str
+    container_may_come: bool
