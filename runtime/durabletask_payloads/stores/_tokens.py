@@ -85,6 +85,11 @@ class PayloadToken:
         return token
 
 
+def is_bare_name(name: str) -> bool:
+    """Return whether `name` is as `new_name` makes it, without a folder."""
+    return re.fullmatch(_HEX, name) is not None
+
+
 def new_name() -> str:
     """Return a name for a new payload: 128 random bits, so that it cannot be guessed."""
     return secrets.token_hex(16)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import logging
+from typing import TYPE_CHECKING, Final, Literal
 
-from durabletask_payloads._errors import PayloadTokenError
+from durabletask_payloads._errors import PayloadStoreUnavailableError, PayloadTokenError
 
+from . import _engines
 from ._azure_options import BlobPayloadStoreOptions, parse_location
 from ._blob_client import Dialect
 from ._codec import encode
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BlobPayloadStore", "BlobPayloadStoreOptions"]
 
+_log: Final = logging.getLogger("durabletask_payloads.stores")
 # Folders longer than this, in characters as they are written, are left out: a blob name may have 1,024.
 _LONGEST_FOLDER: Final = 256
 
@@ -65,7 +68,22 @@ class BlobPayloadStore(RemoteStore[PayloadToken]):
                     f"the trusted location {account_url}/{container} is in another account than {self._account_url}: "
                     "reading it needs a token credential, since keys and signatures are good for one account only"
                 )
+        if options.engine == "obstore" and not _engines.is_installed():
+            raise ImportError(f'engine "obstore" needs obstore: {_engines.PIP}')
         super().__init__(options, options, _BLOB_STORAGE)
+
+    def __repr__(self) -> str:
+        """Show where it stores, and what serves. No secret is in it."""
+        return f"BlobPayloadStore({self._account_url}/{self._options.container_name}, engine={self.engine!r})"
+
+    @property
+    def engine(self) -> Literal["obstore", "azure-storage-blob"]:
+        """The client that serves in this process."""
+        options = self._options
+        if options.engine == "obstore":
+            return "obstore"
+        serves = options.engine == "auto" and options.api_version is None and _engines.is_installed()
+        return "obstore" if serves and _engines.works_here() else "azure-storage-blob"
 
     @property
     def options(self) -> BlobPayloadStoreOptions:
@@ -82,7 +100,18 @@ class BlobPayloadStore(RemoteStore[PayloadToken]):
     # ---- what the core asks -----------------------------------------------------------------------------------
 
     def _make_client(self) -> BlobClient[PayloadToken]:
-        return AzureClient(self._options, self._account_url)
+        engine = self.engine
+        _log.info("engine=%s account=%s container=%s", engine, self._account_url, self._options.container_name)
+        if engine == "azure-storage-blob":
+            return AzureClient(self._options, self._account_url)
+        if not _engines.works_here():
+            raise PayloadStoreUnavailableError(
+                f"{self!r} cannot serve: obstore was used before this process was forked, and hangs in it: use "
+                'engine="auto", or start processes by spawn'
+            )
+        from ._azure_fast import FastAzureClient  # on first use: see _engines
+
+        return FastAzureClient(self._options, self._account_url)
 
     def _where(self, place: PayloadToken) -> str:
         return place.account_url or self._account_url

@@ -1,0 +1,36 @@
+"""Whether obstore can serve: it has to be installed, and must not have been in use before this process was forked.
+
+Its threads are the process's. In a child of a process that used it every call hangs for ever, of new stores too. So it
+is imported on first use only: where it is among the modules of a parent, it may have been used there.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.util import find_spec
+from typing import Final
+
+PIP: Final = "pip install durabletask-payloads[fast]"
+
+
+class _Process:
+    forked_after_use = False
+
+
+def is_installed() -> bool:
+    """Return whether obstore is there, without importing it."""
+    return find_spec("obstore") is not None
+
+
+def works_here() -> bool:
+    """Return False in a child that was forked from a process that had imported obstore."""
+    return not _Process.forked_after_use
+
+
+def _note_fork() -> None:
+    _Process.forked_after_use = _Process.forked_after_use or "obstore" in sys.modules
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_note_fork)
