@@ -279,7 +279,7 @@ def _fields(options: argparse.Namespace) -> int:
 def _stubs(options: argparse.Namespace) -> int:
     directory: Path = options.directory
     files = stubs.stub_distribution(_read(_settings(options)))
-    for path in write.write(directory, files, _stub_folders(files)):
+    for path in write.write(directory, files, {*_stub_folders(files), stubs.PROJECT}):
         print(directory / path)
     return 0
 

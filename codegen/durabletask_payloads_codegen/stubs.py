@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
     from .schema import Schema
 
-__all__ = ["generate_stubs", "stub_distribution"]
+__all__ = ["PROJECT", "generate_stubs", "stub_distribution"]
+
+PROJECT = "pyproject.toml"
+"""The file that makes stub packages installable."""
 
 
 def generate_stubs(schema: Schema) -> dict[str, str]:
@@ -79,7 +82,7 @@ def stub_distribution(schema: Schema) -> dict[str, str]:
             "",
         ]
     )
-    return {**stubs, "pyproject.toml": project}
+    return {**stubs, PROJECT: project}
 
 
 def _path_of(module: str) -> str:

@@ -274,3 +274,12 @@ def test_stubs_are_a_package_that_pip_installs(project: Path, capsys: pytest.Cap
     assert error_of(capsys, "stubs", "--pb2-module", "task.proto=own.task", "--output", "bad") == (
         "pb2 module own.task: has no stubs by mypy-protobuf, since its name does not end in _pb2"
     )
+
+
+def test_stubs_leave_a_project_of_somebody_else_alone(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "pyproject.toml").write_text('[project]\nname = "mine"\n')
+    before = contents(project)
+    assert error_of(capsys, "stubs", "--output", ".").startswith("pyproject.toml: was not generated, so nothing is ")
+    assert contents(project) == before
+    assert cli.main(["stubs", "--output", "stubs"]) == 0
+    assert cli.main(["stubs", "--output", "stubs", "--pb2-module", "own.task_pb2"]) == 0, "its own it replaces"

@@ -43,6 +43,30 @@ def test_what_is_generated_no_longer_is_removed(tmp_path: Path) -> None:
     assert write.difference(tmp_path, FILES, owned) == ""
 
 
+def test_code_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package/a.py").write_text("mine = 1\n")
+    (tmp_path / "NOTES.md").write_text("mine\n")
+    for path, owned in (("package/a.py", ["package"]), ("NOTES.md", ["NOTES.md"])):
+        before = contents(tmp_path)
+        with pytest.raises(CodegenError) as raised:
+            write.write(tmp_path, FILES, owned)
+        assert str(raised.value) == (
+            f"{tmp_path}/{path}: was not generated, so nothing is written: move it away, or choose another place"
+        )
+        assert contents(tmp_path) == before
+        (tmp_path / path).write_text("")  # as one prepares a package
+        write.write(tmp_path, {path: FILES[path]}, owned)
+
+
+def test_a_file_made_from_many_sources_is_known_as_generated(tmp_path: Path) -> None:
+    sources = "".join(f"# Source: acme/hub/v1/file_{number}.proto (acme 1.0)\n" for number in range(50))
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package/plan.py").write_text(f"{sources}# Generator: durabletask-payloads-codegen 1.0\n")
+    assert "package/plan.py" in write.write(tmp_path, FILES, ["package"])
+    assert not (tmp_path / "package/plan.py").exists()
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
