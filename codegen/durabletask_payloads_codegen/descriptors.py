@@ -45,6 +45,11 @@ _PLAIN_TYPES = frozenset(
     )
 )
 
+# What walkers and the runtime call on a message: a field of that name hides it.
+_METHODS = frozenset(
+    {"ByteSize", "ClearField", "CopyFrom", "DESCRIPTOR", "HasField", "ListFields", "SerializeToString", "WhichOneof"}
+)
+
 
 @dataclass(frozen=True, slots=True)
 class FieldDecl:
@@ -133,6 +138,7 @@ def declare(schema: Schema) -> SchemaDecl:
             if owner := owners.get(name):
                 raise CodegenError(f"{file.name}: {kind} {name}: is defined in {owner} too")
             owners[name] = file.name
+    _check_rpcs(schema, owners)
     known = _PLAIN_TYPES | {STRING_VALUE} | owners.keys()
     return SchemaDecl(
         files=tuple(FileDecl(file.name, schema.sources[file.name], schema.modules[file.name]) for file in schema.files),
@@ -156,6 +162,20 @@ def declare(schema: Schema) -> SchemaDecl:
             for method in service.method
         ),
     )
+
+
+def _check_rpcs(schema: Schema, own: Iterable[str]) -> None:
+    """Refuse an RPC that carries a bare wrapper: a payload without a field, which no policy can classify."""
+    known = {*_PLAIN_TYPES, *own}
+    for file in schema.files:
+        for service in file.service:
+            for method in service.method:
+                for carried in (method.input_type.lstrip("."), method.output_type.lstrip(".")):
+                    if carried not in known:
+                        raise CodegenError(
+                            f"{file.name}: service {_full(file, service.name)}, RPC {method.name}: carries {carried} "
+                            "itself, which may be a payload and is no field of a message: this is not covered"
+                        )
 
 
 def _full(file: FileDescriptorProto, name: str) -> str:
@@ -188,6 +208,8 @@ def _message(file: FileDescriptorProto, name: str, message: DescriptorProto, kno
     for field in message.field:
         if field.type == FieldDescriptorProto.TYPE_GROUP:
             raise CodegenError(f"{where}, field {field.name}: groups are not covered")
+        if field.name in _METHODS:
+            raise CodegenError(f"{where}, field {field.name}: hides what walkers use of each message, rename the field")
         if decl := _field(field, entries):
             if decl.type_name not in known:
                 raise CodegenError(

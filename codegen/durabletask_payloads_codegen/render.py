@@ -131,8 +131,10 @@ def render_walkers(model: Model, home: Home) -> dict[str, str]:
     """Render the package of walkers: its files by path, formatted.
 
     Raises:
-        CodegenError: a pb2 module cannot be imported under its name, or ruff failed.
+        CodegenError: no message has a payload, a pb2 module cannot be imported under its name, or ruff failed.
     """
+    if not model.messages:
+        raise CodegenError(f"{model.source}: no message has a payload, so there are no walkers to write")
     classes = _classes(model)
     files = {
         f"{way.verb}.py": _render(
@@ -172,13 +174,12 @@ def _classes(model: Model) -> _Classes:
 
 
 def _aliases(modules: Sequence[str]) -> dict[str, str]:
-    """Name modules by as many of their last parts as tell them apart."""
-    parts = 1
-    while True:
+    """Name modules by as many of their last parts as tell them apart; by numbers if `_` in the parts forbids that."""
+    for parts in range(1, max(module.count(".") for module in modules) + 2):
         aliases = {module: "_".join(module.split(".")[-parts:]) for module in modules}
         if len(set(aliases.values())) == len(modules):
             return aliases
-        parts += 1
+    return {module: f"pb{number}" for number, module in enumerate(modules, 1)}
 
 
 def _imports(aliases: Mapping[str, str], keywords: Sequence[Leaf | Branch]) -> list[str]:

@@ -114,7 +114,7 @@ def _refuse_to_replace(root: Path, files: Mapping[str, str], owned: Collection[s
         if not any(name == own or name.startswith(f"{own}/") for own in owned):
             continue
         if _read(path) not in (None, b"", text.encode()) and not _is_generated(path):
-            raise CodegenError(f"{path}: was not generated, so nothing is written: move it away, or choose another place")
+            raise CodegenError(f"{path}: was not generated, so nothing is written: move it, or choose another place")
 
 
 def _is_generated(path: Path) -> bool:

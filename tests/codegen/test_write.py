@@ -52,7 +52,7 @@ def test_code_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
         with pytest.raises(CodegenError) as raised:
             write.write(tmp_path, FILES, owned)
         assert str(raised.value) == (
-            f"{tmp_path}/{path}: was not generated, so nothing is written: move it away, or choose another place"
+            f"{tmp_path}/{path}: was not generated, so nothing is written: move it, or choose another place"
         )
         assert contents(tmp_path) == before
         (tmp_path / path).write_text("")  # as one prepares a package
