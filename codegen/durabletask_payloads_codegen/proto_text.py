@@ -210,9 +210,13 @@ def _type(field: FieldDescriptorProto, file: FileDescriptorProto) -> str:
 
 
 def _reference(type_name: str, file: FileDescriptorProto) -> str:
-    """Print a full name; with its leading dot only where a nested message could be taken for its first part."""
+    """Print a full name; with its leading dot only where a nested message or package could be taken for its first part.
+
+    So `.b.Task` in the package `a.b`.
+    """
     bare = type_name.lstrip(".")
-    return type_name if bare.partition(".")[0] in _nested_names(file.message_type) else bare
+    inner = {*_nested_names(file.message_type), *file.package.split(".")[1:]}
+    return type_name if bare.partition(".")[0] in inner else bare
 
 
 def _nested_names(messages: Iterable[DescriptorProto]) -> set[str]:
@@ -228,7 +232,7 @@ def _service(service: ServiceDescriptorProto, file: FileDescriptorProto) -> Iter
     yield f"service {service.name} {{"
     yield from _indent(f"option {option};" for option in _options(service.options, where))
     for method in service.method:
-        head = f"  rpc {method.name}{_signature(method)}"
+        head = f"  rpc {method.name}{_signature(method, file)}"
         options = _options(method.options, f"{where}, rpc {method.name}")
         if options:
             yield f"{head} {{"
@@ -239,9 +243,9 @@ def _service(service: ServiceDescriptorProto, file: FileDescriptorProto) -> Iter
     yield "}"
 
 
-def _signature(method: MethodDescriptorProto) -> str:
-    request = f"{'stream ' if method.client_streaming else ''}{method.input_type.lstrip('.')}"
-    response = f"{'stream ' if method.server_streaming else ''}{method.output_type.lstrip('.')}"
+def _signature(method: MethodDescriptorProto, file: FileDescriptorProto) -> str:
+    request = f"{'stream ' if method.client_streaming else ''}{_reference(method.input_type, file)}"
+    response = f"{'stream ' if method.server_streaming else ''}{_reference(method.output_type, file)}"
     return f"({request}) returns ({response})"
 
 
@@ -270,7 +274,7 @@ def _facts(file: FileDescriptorProto) -> Mapping[str, str]:
     messages("", file.message_type)
     for service in file.service:
         for method in service.method:
-            facts[f"rpc {service.name}.{method.name}"] = f" {_signature(method)}"
+            facts[f"rpc {service.name}.{method.name}"] = f" {_signature(method, file)}"
     return facts
 
 

@@ -227,8 +227,19 @@ def _report(model: Model) -> dict[str, object]:
         "unreached": report.unreached(model),
         "nodes": nodes,
         "edges": edges,
+        "ids": _ids([node.name for node in nodes]),
         "kinds": {kind: kinds[kind] for kind in KINDS.values()},
     }
+
+
+def _ids(names: Sequence[str]) -> dict[str, str]:
+    """Name the boxes of the picture. A lower-case name alone may be a word of Mermaid, as `end`: it gets a number."""
+    ids: dict[str, str] = {}
+    for number, name in enumerate(names, 1):
+        plain = name.replace(".", "_")
+        taken = plain in ids.values() or plain.startswith("_") or (plain == name and not name[0].isupper())
+        ids[name] = f"message{number}_{plain}" if taken else plain
+    return ids
 
 
 def _render(template: str, model: Model, home: Home, **values: object) -> str:

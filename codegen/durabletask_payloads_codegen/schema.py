@@ -128,7 +128,7 @@ def module_file(name: str) -> FileDescriptor:
     """
     try:
         module = importlib.import_module(name)
-    except Exception as error:  # a module may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # a module may raise anything while it is imported, a script may exit
         raise CodegenError(f"module {name} cannot be imported: {type(error).__name__}: {error}") from error
     descriptor: object = getattr(module, "DESCRIPTOR", None)
     if not isinstance(descriptor, FileDescriptor):

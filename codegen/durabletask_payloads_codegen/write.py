@@ -98,10 +98,12 @@ def _gone(root: Path, files: Mapping[str, str], owned: Collection[str]) -> list[
             name = path.relative_to(root).as_posix()
             if name in files or "__pycache__" in path.parts or not path.is_file():
                 continue
-            if not _is_generated(path):
+            # Walkers have no package below them: one there is that of another run.
+            other = path.name == "__init__.py" and path.parent != root / folder
+            if other or not _is_generated(path):
                 raise CodegenError(
-                    f"{path}: was not generated, so nothing is written: {root / folder} has to be a "
-                    "folder of generated files alone"
+                    f"{path}: was not generated{' for this package' if other else ''}, so nothing is written: "
+                    f"{root / folder} has to be a folder of generated files alone"
                 )
             gone.append(name)
     return gone

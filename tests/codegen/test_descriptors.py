@@ -158,6 +158,8 @@ def test_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert error_of(from_modules, ["raising_pb2"]) == (
         "module raising_pb2 cannot be imported: RuntimeError: one line and another"
     )
+    (tmp_path / "script.py").write_text("raise SystemExit(0)")
+    assert error_of(from_modules, ["script"]) == "module script cannot be imported: SystemExit: 0"
 
 
 def test_bad_sets_of_files(tmp_path: Path) -> None:

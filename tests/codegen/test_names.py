@@ -89,3 +89,28 @@ def test_an_rpc_that_carries_a_bare_wrapper_is_refused(tmp_path: Path, method: s
         "test.proto: service acme.Hub, RPC Do: carries google.protobuf.BytesValue itself, which may be a payload and "
         "is no field of a message: this is not covered"
     )
+
+
+def test_every_box_of_the_picture_has_a_name_of_its_own_that_is_no_word_of_mermaid(tmp_path: Path) -> None:
+    write_proto(tmp_path, "package A; message B { google.protobuf.StringValue x = 1; }", "a.proto")
+    write_proto(
+        tmp_path,
+        """
+        import "a.proto";
+        message A_B { google.protobuf.StringValue x = 1; }
+        message end { google.protobuf.StringValue x = 1; repeated end more = 2; }
+        message _in { end end = 1; }
+        service Hub { rpc One(A.B) returns (A_B); rpc Two(end) returns (_in); }
+        """,
+        "b.proto",
+    )
+    picture = render.render_mermaid(classified(declare(schema.from_protos(tmp_path))))
+    lines = {line.strip() for line in picture.splitlines()}
+    assert {
+        'rpc1(["One"]) -- request --> A_B',
+        'rpc2(["One"]) -- response --> message2_A_B',
+        'rpc3(["Two"]) -- request --> message3_end',
+        'message2_A_B["<b>A_B</b><br/>x"]',
+        'message3_end -- "more[]" --> message3_end',
+        'message4__in -- "end" --> message3_end',
+    } < lines

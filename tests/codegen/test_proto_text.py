@@ -123,6 +123,19 @@ def test_a_nested_name_that_hides_a_package(tmp_path: Path) -> None:
     assert from_protos(tmp_path).files[0] == original
 
 
+def test_a_package_whose_last_part_hides_another_package(tmp_path: Path) -> None:
+    text = """
+        package acme.google;
+        message Task { .google.protobuf.StringValue x = 1; }
+        service Hub { rpc Do(.google.protobuf.StringValue) returns (acme.google.Task); }
+    """
+    original = compiled(tmp_path, text).files[0]
+    printed = print_proto(original, "")
+    assert "  .google.protobuf.StringValue x = 1;\n" in printed
+    (tmp_path / "test.proto").write_text(printed)
+    assert bare(from_protos(tmp_path).files[0]) == original
+
+
 def test_what_cannot_be_printed_is_an_error(tmp_path: Path) -> None:
     field = FieldDescriptorProto(name="f", number=1, type=FieldDescriptorProto.TYPE_GROUP)
     file = FileDescriptorProto(name="a.proto", syntax="proto3", message_type=[DescriptorProto(name="M", field=[field])])

@@ -67,6 +67,15 @@ def test_a_file_made_from_many_sources_is_known_as_generated(tmp_path: Path) -> 
     assert not (tmp_path / "package/plan.py").exists()
 
 
+def test_the_walkers_of_another_package_below_are_not_removed(tmp_path: Path) -> None:
+    other = {"package/other/__init__.py": "# Generator: durabletask-payloads-codegen 1.0\n"}
+    write.write(tmp_path, other, ["package/other"])
+    before = contents(tmp_path)
+    with pytest.raises(CodegenError, match=r"package/other/__init__\.py: was not generated for this package, so noth"):
+        write.write(tmp_path, FILES, ["package"])
+    assert contents(tmp_path) == before
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
