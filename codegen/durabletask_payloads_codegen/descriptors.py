@@ -203,7 +203,7 @@ def _message(file: FileDescriptorProto, name: str, message: DescriptorProto, kno
     if message.extension_range:
         raise CodegenError(f"{where}: extensions are not covered")
     _check_extensions(message.extension, where)
-    entries = {f".{full_name}.{nested.name}": nested for nested in message.nested_type if nested.options.map_entry}
+    entries = {f"{full_name}.{nested.name}": nested for nested in message.nested_type if nested.options.map_entry}
     fields: list[FieldDecl] = []
     for field in message.field:
         if field.type == FieldDescriptorProto.TYPE_GROUP:
@@ -227,7 +227,7 @@ def _message(file: FileDescriptorProto, name: str, message: DescriptorProto, kno
 def _field(field: FieldDescriptorProto, entries: Mapping[str, DescriptorProto]) -> FieldDecl | None:
     """Declare a field; None for a scalar."""
     repeated = field.label == FieldDescriptorProto.LABEL_REPEATED
-    entry = entries.get(field.type_name)
+    entry = entries.get(field.type_name.lstrip("."))  # not all that write descriptors write the dot
     value = entry.field[1] if entry else field  # a map entry has two fields, key and value
     if not value.type_name:
         return None

@@ -29,10 +29,16 @@ def generate_stubs(schema: Schema) -> dict[str, str]:
     """Generate partial stub packages (PEP 561): their files by path. The module `a.b_pb2` gives the package `a-stubs`.
 
     Raises:
-        CodegenError: the plugin refuses the schema, or a pb2 module has a name that no .proto file gives.
+        CodegenError: the plugin refuses the schema, or a pb2 module has a name that no .proto file gives, or two files.
     """
     # The plugin names stubs and their imports after the .proto files: these get the paths of their modules.
     paths = {name: _path_of(module) for name, module in schema.modules.items()}
+    owners: dict[str, str] = {}
+    for name, module in schema.modules.items():
+        if (owner := owners.setdefault(module, name)) != name:
+            raise CodegenError(
+                f"{name}: has the pb2 module {module}, which is that of {owner}: give one by --pb2-module"
+            )
     files = [*schema.well_known, *(_renamed(file, paths) for file in schema.files)]
     # Concrete: an implementation of a part of a service, as the SDK's in-memory backend is, can be instantiated.
     options = "quiet,generate_concrete_servicer_stubs"

@@ -9,7 +9,7 @@ from google.protobuf import descriptor_pool, message_factory
 from tests.codegen.support import classified, compiled, functions, modelled, write_proto
 from tests.support.oracle import Visits
 
-from durabletask_payloads_codegen import render, schema
+from durabletask_payloads_codegen import render, schema, stubs
 from durabletask_payloads_codegen.descriptors import declare
 from durabletask_payloads_codegen.errors import CodegenError
 
@@ -114,3 +114,23 @@ def test_every_box_of_the_picture_has_a_name_of_its_own_that_is_no_word_of_merma
         'message3_end -- "more[]" --> message3_end',
         'message4__in -- "end" --> message3_end',
     } < lines
+
+
+def test_two_files_of_one_module_have_no_stubs(tmp_path: Path) -> None:
+    write_proto(tmp_path, "message A {}", "a-b.proto")
+    write_proto(tmp_path, "message B {}", "a_b.proto")
+    read = schema.from_protos(tmp_path)
+    with pytest.raises(CodegenError) as raised:
+        stubs.generate_stubs(read)
+    assert str(raised.value) == (
+        "a_b.proto: has the pb2 module a_b_pb2, which is that of a-b.proto: give one by --pb2-module"
+    )
+    assert "b_pb2-stubs/__init__.pyi" in stubs.generate_stubs(schema.with_modules(read, ["a_b.proto=b_pb2"]))
+
+
+def test_names_of_types_without_the_dot_in_front(tmp_path: Path) -> None:
+    """Descriptors that protoc did not write: a map is one all the same."""
+    read = compiled(tmp_path, "package a; message M { map<string, google.protobuf.StringValue> notes = 1; }")
+    field = read.files[0].message_type[0].field[0]
+    field.type_name = field.type_name.lstrip(".")
+    assert set(classified(declare(read)).fields) == {"a.M.notes"}
