@@ -134,3 +134,9 @@ def test_names_of_types_without_the_dot_in_front(tmp_path: Path) -> None:
     field = read.files[0].message_type[0].field[0]
     field.type_name = field.type_name.lstrip(".")
     assert set(classified(declare(read)).fields) == {"a.M.notes"}
+
+
+@pytest.mark.parametrize(("name", "said"), [("_Mine", True), ("My_Own", False)])
+def test_pyright_takes_messages_that_look_private(tmp_path: Path, name: str, said: bool) -> None:
+    write_proto(tmp_path, f"message {name} {{ google.protobuf.StringValue text = 1; }}")
+    assert ("# pyright: reportPrivateUsage=false\n" in functions_of(tmp_path)) is said
