@@ -125,7 +125,8 @@ def _some(fields: list[str]) -> str:
 def _words(field: str) -> list[str]:
     """Split the last name of `field` into words: `parentInstanceID` and `parent_instance_id` have the same three."""
     name = field.rpartition(".")[2]
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower().split("_")
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower().split("_")
+    return [word for word in words if word]  # `type_` is `type`
 
 
 def _key(message: str) -> str:

@@ -38,6 +38,7 @@ KINDS: dict[str, FieldKind] = {
         ("X.parentInstanceID", "metadata", "ends like A.instanceId"),
         ("X.id", "metadata", "ends like A.instanceId"),
         ("X.httpStatus", "payload", "ends like A.customStatus"),
+        ("X.custom_status_", "payload", "as in A.customStatus"),
         ("X.reason", None, "similar ones differ, A.reason is payload, B.reason is diagnostic"),
         ("X.statuses", None, "nothing similar is classified"),
         ("X.status2", None, "nothing similar is classified"),
