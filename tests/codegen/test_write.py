@@ -67,6 +67,21 @@ def test_a_file_made_from_many_sources_is_known_as_generated(tmp_path: Path) -> 
     assert not (tmp_path / "package/plan.py").exists()
 
 
+def test_what_a_killed_run_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(source: Path, target: Path) -> None:
+        raise SystemError(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.replace", killed)
+        patch.setattr("pathlib.Path.unlink", lambda *_, **__: None)  # no one is there to clean up
+        with pytest.raises(SystemError):
+            write.write(tmp_path, {"package/py.typed": ""}, ["package"])
+    (left,) = contents(tmp_path)
+    assert left != "package/py.typed"
+    assert write.write(tmp_path, FILES, ["package"]) == [*FILES, left]
+    assert contents(tmp_path).keys() == FILES.keys()
+
+
 def test_the_walkers_of_another_package_below_are_not_removed(tmp_path: Path) -> None:
     other = {"package/other/__init__.py": "# Generator: durabletask-payloads-codegen 1.0\n"}
     write.write(tmp_path, other, ["package/other"])
