@@ -68,12 +68,12 @@ def test_a_file_made_from_many_sources_is_known_as_generated(tmp_path: Path) -> 
 
 
 def test_what_a_killed_run_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def killed(source: Path, target: Path) -> None:
-        raise SystemError(source, target)
+    def killed(path: Path, target: Path | None = None, *, missing_ok: bool = False) -> None:
+        raise SystemError(path, target, missing_ok)
 
     with monkeypatch.context() as patch:
         patch.setattr("pathlib.Path.replace", killed)
-        patch.setattr("pathlib.Path.unlink", lambda *_, **__: None)  # no one is there to clean up
+        patch.setattr("pathlib.Path.unlink", killed)  # nor is there anyone to clean up
         with pytest.raises(SystemError):
             write.write(tmp_path, {"package/py.typed": ""}, ["package"])
     (left,) = contents(tmp_path)
