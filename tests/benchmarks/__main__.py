@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from tests.benchmarks import chain, latency, report
 from tests.benchmarks.adopted import adopted_rows
+from tests.benchmarks.engines import engine_rows, speeds
 from tests.benchmarks.overhead import overhead_rows
 from tests.benchmarks.rows import Row
 from tests.benchmarks.transfers import Transfers, gzip_row
@@ -24,9 +25,9 @@ from tests.support.azurite import Azurite
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from tests.benchmarks.rows import Curve
+    from tests.benchmarks.rows import Curve, Speeds
 
-_PARTS = ("walks", "growth", "adopted", "gzip", "transfers", "downloads", "chains", "overhead")
+_PARTS = ("walks", "growth", "adopted", "gzip", "transfers", "engines", "downloads", "chains", "overhead")
 _ROUND_TRIP_SECONDS = 0.010
 # From 100 to 10,000 events; the smoke size only has to show that it does not grow with their number.
 _FLAT, _FLAT_IN_SMOKE = 1.25, 2.0
@@ -42,6 +43,7 @@ class Bench:
     def __init__(self, parts: Sequence[str], *, smoke: bool) -> None:
         self.rows: list[Row] = []
         self.curves: list[Curve] = []
+        self.speeds: list[Speeds] = []
         self.per_event: Mapping[int, float] = {}
         self._parts = parts
         self._smoke = smoke
@@ -85,6 +87,8 @@ class Bench:
                 yield gzip_row(rounds=3 if self._smoke else 9)
             case "transfers":
                 yield from self._transfers()
+            case "engines":
+                yield from self._engines()
             case "downloads":
                 yield from self._downloads((10,) if self._smoke else (10, 50, 100))
             case "chains":
@@ -102,6 +106,14 @@ class Bench:
             yield from transfers.rows(count=20, rounds=1 if self._smoke else 5)
             if not self._smoke:
                 self.curves.append(transfers.curve((1, 2, 5, 10, 20, 50, 100, 200)))
+
+    def _engines(self) -> Iterator[Row]:
+        with Azurite() as azurite:
+            rounds, share = (1, 0.1) if self._smoke else (5, 1.0)
+            yield from engine_rows(azurite.connection_string, rounds=rounds, share=share)
+            if not self._smoke:
+                sizes = (64_000, 256_000, 1_000_000, 4_000_000, 8_000_000)
+                self.speeds.extend(speeds(azurite.connection_string, sizes, rounds=3))
 
     def _downloads(self, lengths: Sequence[int]) -> Iterator[Row]:
         for length in lengths:
@@ -153,11 +165,13 @@ def main() -> int:
     console.print(report.table(bench.rows))
     for curve in bench.curves:
         console.print(report.curve_table(curve))
+    for one in bench.speeds:
+        console.print(report.speed_table(one))
     for count, seconds in bench.per_event.items():
         console.print(f"{count:>6,} events: {seconds * 1e9:.0f} ns an event", highlight=False)
-    report.write_json(out, bench.rows, bench.curves, bench.per_event)
-    if bench.curves:
-        report.draw(out.with_suffix(".svg"), bench.curves)
+    report.write_json(out, bench.rows, bench.curves, bench.speeds, bench.per_event)
+    if bench.curves or bench.speeds:
+        report.draw(out.with_suffix(".svg"), bench.curves, bench.speeds)
     missed = bench.missed()
     for line in missed:
         console.print(f"missed: {line}", style="bold red", highlight=False)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.axes import Axes
-    from tests.benchmarks.rows import Curve, Row
+    from tests.benchmarks.rows import Curve, Row, Speeds
 
 _REFERENCE = f"durabletask {version('durabletask')}"
 _COLOURS = {"reference": "#9a3412", "ours": "#1d4ed8", "floor": "#6b7280"}
@@ -56,26 +56,46 @@ def curve_table(curve: Curve) -> Table:
     return drawn
 
 
-def write_json(path: Path, rows: Sequence[Row], curves: Sequence[Curve], per_event: Mapping[int, float]) -> None:
+def speed_table(speeds: Speeds) -> Table:
+    """One line for each point of `speeds`."""
+    drawn = Table(title=f"{speeds.title}, MB/s", header_style="bold", title_justify="left")
+    for name in (speeds.x_label, *speeds.series):
+        drawn.add_column(name, justify="right")
+    for i, x in enumerate(speeds.xs):
+        drawn.add_row(f"{x:,}", *(f"{values[i]:.0f}" for values in speeds.series.values()))
+    return drawn
+
+
+def write_json(
+    path: Path,
+    rows: Sequence[Row],
+    curves: Sequence[Curve],
+    speeds: Sequence[Speeds],
+    per_event: Mapping[int, float],
+) -> None:
     """All figures, with what they were measured on. Times are in seconds."""
     document = {
         "reference": _REFERENCE,
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
-        "packages": {name: version(name) for name in ("protobuf", "grpcio", "azure-storage-blob", "isal")},
+        "packages": {name: version(name) for name in ("protobuf", "grpcio", "azure-storage-blob", "isal", "obstore")},
         "rows": [{**asdict(row), "ratio": _finite(row.ratio), "reached": row.reaches()} for row in rows],
         "curves": [asdict(curve) for curve in curves],
+        "speeds": [asdict(one) for one in speeds],
         "seconds_per_event": {str(count): seconds for count, seconds in per_event.items()},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
-def draw(path: Path, curves: Sequence[Curve]) -> None:
-    """The curves beside each other, both axes logarithmic."""
-    figure, axes = plt.subplots(1, len(curves), figsize=(6 * len(curves), 4.5), squeeze=False)
-    for axis, curve in zip(axes[0], curves, strict=True):
+def draw(path: Path, curves: Sequence[Curve], speeds: Sequence[Speeds]) -> None:
+    """The curves beside each other, both axes logarithmic; then the speeds."""
+    count = len(curves) + len(speeds)
+    figure, axes = plt.subplots(1, count, figsize=(6 * count, 4.5), squeeze=False)
+    for axis, curve in zip(axes[0], curves, strict=False):
         _draw_one(axis, curve)
+    for axis, one in zip(axes[0][len(curves) :], speeds, strict=True):
+        _draw_speeds(axis, one)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
@@ -92,6 +112,16 @@ def _draw_one(axis: Axes, curve: Curve) -> None:
     axis.set(xscale="log", yscale="log", title=curve.title, xlabel=curve.x_label, ylabel="time")
     axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axis.yaxis.set_major_formatter(FuncFormatter(_tick))
+    axis.grid(visible=True, which="major", alpha=0.3)
+    axis.legend(frameon=False)
+
+
+def _draw_speeds(axis: Axes, speeds: Speeds) -> None:
+    for label, ys in speeds.series.items():
+        axis.plot(speeds.xs, ys, "-", marker="o", markersize=4, label=label)
+    axis.set(xscale="log", title=speeds.title, xlabel=speeds.x_label, ylabel="MB/s")
+    axis.set_ylim(bottom=0)
+    axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axis.grid(visible=True, which="major", alpha=0.3)
     axis.legend(frameon=False)
 

@@ -42,6 +42,16 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Speeds:
+    """How fast each of several sides is for each of `xs`, in MB/s (10^6 bytes)."""
+
+    title: str
+    x_label: str
+    xs: tuple[int, ...]
+    series: dict[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
 class Curve:
     """How time grows with a number: for each of `xs`, in seconds."""
 
