@@ -27,6 +27,7 @@ RUNTIME = House(
     "durabletask_payloads",
     (
         Room("command line", ("cli/",)),
+        Room("contract of stores", ("testing/",)),
         Room("face of the package", ("__init__",)),
         Room("adapter to the SDK", ("sdk",)),
         Room("interceptors", ("interceptors/__init__", "interceptors/_sync", "interceptors/_aio")),
@@ -53,6 +54,7 @@ RUNTIME = House(
         "grpc": ("interceptors/*", "cli/*"),
         "azure": ("stores/_azure*", "stores/azure_blob"),
         "aiohttp": ("stores/_azure*", "stores/azure_blob"),
+        "pytest": ("testing/*",),
         "durabletask_payloads_codegen": (),
     },
 )
