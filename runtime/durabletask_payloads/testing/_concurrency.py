@@ -103,15 +103,16 @@ class ConcurrencyContract:
 
         async def cancel(turn: int) -> None:
             task = asyncio.ensure_future(call())
-            for _ in range(turn % 6):
+            for _ in range(turn % 8):
                 await asyncio.sleep(0)
-            await asyncio.sleep(0.002 * (turn % 5))
+            if turn % 3 == 0:
+                await asyncio.sleep(0.002 * (turn % 5))
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
 
         async def main() -> None:
-            await asyncio.gather(*[cancel(turn) for turn in range(40)])
+            await asyncio.gather(*[cancel(turn) for turn in range(96)])
             await require_round_trip_async(store)
             require_same(await store.download_async(kept), data)
 

@@ -52,8 +52,8 @@ class ExternalizerContract:
         texts = [noise(5_000).decode() for _ in range(4)]
         sent, unsent = batch(*texts), batch(*texts)
         with Externalizer(store, cache_bytes=0) as externalizer:
-            externalizer.externalize(sent)
-            receipt = externalizer.externalize(unsent)
+            externalizer.externalize(sent, instance_id="order-17")
+            receipt = externalizer.externalize(unsent, instance_id="order-17")
             tokens = [payload.token for payload in receipt.payloads]
             assert len(tokens) == 4
             if form == "sync":

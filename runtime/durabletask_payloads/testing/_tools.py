@@ -132,7 +132,7 @@ def _join(threads: list[_Call], seconds: float) -> None:
 
 @contextmanager
 def traffic(store: PayloadStore, seconds: float, *, ended_by: type[Exception] | tuple[()] = ()) -> Generator[None]:
-    """Let four threads upload and download all the time; starts when each has done so once. Raise their errors.
+    """Let four threads upload and download all the time; starts after some round trips. Raise their errors.
 
     Args:
         store: what they use.
@@ -149,6 +149,8 @@ def traffic(store: PayloadStore, seconds: float, *, ended_by: type[Exception] | 
                 begun.release()
         except ended_by:
             pass
+        finally:
+            begun.release(2 * len(threads))
 
     threads = [_Call(transfer) for _ in range(4)]
     for thread in threads:
@@ -173,21 +175,23 @@ def in_child(seconds: float, work: Callable[[], object]) -> None:
         _run_and_exit(work, writing)
     os.close(writing)
     report = b""
+    is_hanging = True
     deadline = time.monotonic() + seconds
     try:
         while select.select([reading], [], [], max(0.0, deadline - time.monotonic()))[0]:
             part = os.read(reading, 65_536)
             if not part:
+                is_hanging = False
                 break
             report += part
     finally:
         os.close(reading)
         os.kill(child, signal.SIGKILL)  # it has ended, or hangs
         os.waitpid(child, 0)
-    if not report:
-        pytest.fail(f"a forked child died, or hung for {seconds:g} s (timeout_seconds)")
+    if is_hanging:
+        pytest.fail(f"a forked child did not end within {seconds:g} s (timeout_seconds)")
     if report != b"done":
-        pytest.fail(f"in a forked child:\n{report.decode(errors='replace')}")
+        pytest.fail(f"in a forked child:\n{report.decode(errors='replace') or 'it died'}")
 
 
 def _run_and_exit(work: Callable[[], object], writing: int) -> None:
