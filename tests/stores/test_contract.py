@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from xml.etree import ElementTree
 
 import pytest
+from durabletask.extensions.azure_blob_payloads import BlobPayloadStore as SdkBlobPayloadStore
+from durabletask.extensions.azure_blob_payloads import BlobPayloadStoreOptions as SdkOptions
 
 from durabletask_payloads import DirectoryPayloadStore, InMemoryPayloadStore, LargePayloadStorageOptions
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
-from durabletask_payloads.testing import MakeStore, PayloadStoreContract
+from durabletask_payloads.testing import MakeStore, MakeStoreLike, PayloadStoreContract, PayloadStoreLikeContract
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping
 
     from tests.support.azurite import Azurite
+
+
+# ---- ours, and the SDK's ---------------------------------------------------------------------------------------------
 
 
 class SharedMemory(InMemoryPayloadStore):
@@ -32,7 +43,8 @@ class TestInMemoryPayloadStore(PayloadStoreContract):
 
         def make(options: LargePayloadStorageOptions, place: str) -> InMemoryPayloadStore:
             store = SharedMemory(options, place, places.get(place))
-            return places.setdefault(place, store) and store
+            places.setdefault(place, store)
+            return store
 
         return make
 
@@ -60,3 +72,168 @@ class TestBlobPayloadStore(PayloadStoreContract):
             )
 
         return make
+
+
+class TestSdkBlobPayloadStore(PayloadStoreLikeContract):
+    @pytest.fixture
+    def make_store(self, azurite: Azurite, container: str) -> Iterator[MakeStoreLike]:
+        made: list[SdkBlobPayloadStore] = []
+
+        def make(options: LargePayloadStorageOptions, place: str) -> SdkBlobPayloadStore:
+            store = SdkBlobPayloadStore(
+                SdkOptions(
+                    threshold_bytes=options.threshold_bytes,
+                    max_stored_payload_bytes=options.max_stored_payload_bytes,
+                    enable_compression=options.enable_compression,
+                    connection_string=azurite.connection_string,
+                    container_name=f"{container}-{place}",
+                )
+            )
+            made.append(store)
+            return store
+
+        yield make
+        for store in made:
+            store.close()
+
+
+# ---- broken ones -----------------------------------------------------------------------------------------------------
+
+NOTHING_LOST = frozenset({"test_a_deletion_takes_its_own_payload_only", "test_a_message_that_was_not_sent"})
+TEXTS = frozenset({"test_no_text_shows_a_payload_or_a_secret"})
+
+
+class Failures(NamedTuple):
+    """The tests that fail, without their parameters, and what each of their messages says."""
+
+    tests: frozenset[str]
+    message: str
+
+
+EXPECTED = {
+    "ShelfStore": Failures(frozenset(), ""),
+    "SdkStore": Failures(frozenset(), ""),
+    "ReusesTokens": Failures(
+        NOTHING_LOST | {"test_each_upload_has_a_token_of_its_own", "test_deletions_beside_transfers"},
+        "assert 1 == 20|PayloadNotFoundError",
+    ),
+    "Truncates": Failures(
+        frozenset(
+            {
+                "test_round_trip",
+                "test_async_round_trip",
+                "test_compression_is_a_setting_of_the_writer",
+                "test_an_externalizer_moves_a_message",
+            }
+        ),
+        "65536 bytes were read of 1[12]|the message has changed",
+    ),
+    "IgnoresTheMaximum": Failures(
+        frozenset({"test_an_upload_over_the_maximum", "test_a_download_over_the_maximum_of_the_reader"}),
+        "DID NOT RAISE PayloadTooLargeError",
+    ),
+    "ShowsPayloads": Failures(TEXTS, "a payload is shown in the error of a text that is no token$"),
+    "ShowsPayloadsInItsRepr": Failures(TEXTS, "a payload is shown in a repr$"),
+    "ShowsItsKey": Failures(TEXTS, "a secret is shown in the error of a deleted payload$"),
+    "LogsPayloads": Failures(TEXTS, "a payload is shown in a log record$"),
+    "LosesUploads": Failures(
+        frozenset(
+            {
+                "test_many_threads",
+                "test_deletions_beside_transfers",
+                "test_event_loops_at_the_same_time",
+                "test_closing_in_the_middle",
+                "test_a_forked_child_uses_the_store",
+                "test_a_child_forked_in_the_middle",
+                "test_an_externalizer_moves_a_message",
+                "test_an_externalizer_on_event_loops",
+                "test_a_message_that_was_not_sent",
+                "test_a_cancelled_message",
+            }
+        ),
+        "PayloadNotFoundError",
+    ),
+    "HangsAfterAFork": Failures(
+        frozenset({"test_a_forked_child_uses_the_store", "test_a_child_forked_in_the_middle"}),
+        "a forked child did not end within 5 s",
+    ),
+    "DeletesTooMuch": Failures(NOTHING_LOST, "PayloadNotFoundError"),
+    "FollowsEveryToken": Failures(
+        frozenset(
+            {
+                "test_another_place_is_not_read",
+                "test_another_place_is_not_deleted",
+                "test_a_message_with_a_token_that_cannot_be_followed",
+            }
+        ),
+        "DID NOT RAISE any of|PayloadNotFoundError: shelf:v1:second:",
+    ),
+    "TakesTextForTokens": Failures(
+        frozenset({"test_text_around_a_token", "test_a_message_with_text_that_looks_like_a_token"}),
+        r"assert \['shelf:v1:|True = has_tokens",
+    ),
+    "RaisesKeyErrors": Failures(
+        frozenset(
+            {
+                "test_a_deleted_payload",
+                "test_a_message_that_was_not_sent",
+                "test_a_message_with_a_token_that_cannot_be_followed",
+            }
+        ),
+        "^KeyError",
+    ),
+    "KeepsTheSlotsOfCancelledCalls": Failures(
+        frozenset({"test_cancelled_calls"}), "1 of 1 threads did not end within 5 s"
+    ),
+    "LooksForTokens": Failures(frozenset({"test_is_known_token_does_no_io"}), r"\.stat"),
+    "CopiesText": Failures(frozenset({"test_is_known_token_copies_no_long_text"}), "so many bytes were taken"),
+    "BreaksWhenClosed": Failures(
+        frozenset({"test_use_after_close", "test_closing_in_the_middle"}), "RuntimeError: the session is closed"
+    ),
+    "StaysOnItsFirstLoop": Failures(
+        frozenset(
+            {
+                "test_event_loops_one_after_the_other",
+                "test_event_loops_at_the_same_time",
+                "test_cancelled_calls",
+                "test_a_forked_child_uses_the_store",
+            }
+        ),
+        "RuntimeError: attached to a different loop",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Mapping[str, str]]:
+    """The messages of the tests that failed, by the store's class and the name of the test."""
+    report = tmp_path_factory.mktemp("contract") / "report.xml"
+    broken = Path(__file__).with_name("broken_stores.py")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", f"--junitxml={report}", broken],
+        cwd=broken.parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout[-2_000:] + done.stderr
+    failures: dict[str, dict[str, str]] = defaultdict(dict)
+    for case in ElementTree.parse(report).iter("testcase"):
+        of_class = failures[case.get("classname", "").rpartition(".Test")[2]]
+        of_class.update({case.get("name", ""): part.get("message", "") for part in case})
+    return failures
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("store", EXPECTED)
+def test_a_broken_store_fails_for_its_own_reason(outcomes: Mapping[str, Mapping[str, str]], store: str) -> None:
+    expected, message = EXPECTED[store]
+    assert {name.partition("[")[0] for name in outcomes[store]} == expected
+    assert [text for text in outcomes[store].values() if not re.search(message, text)] == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_all_broken_stores_are_expected(outcomes: Mapping[str, object]) -> None:
+    assert outcomes.keys() == EXPECTED.keys()

@@ -101,18 +101,19 @@ class ConcurrencyContract:
         def call() -> Coroutine[None, None, object]:
             return store.upload_async(data) if direction == "upload" else store.download_async(kept)
 
-        async def cancel(turn: int) -> None:
+        async def cancel(steps: int, seconds: float) -> None:
             task = asyncio.ensure_future(call())
-            for _ in range(turn % 8):
+            for _ in range(steps):
                 await asyncio.sleep(0)
-            if turn % 3 == 0:
-                await asyncio.sleep(0.002 * (turn % 5))
+            if seconds:
+                await asyncio.sleep(seconds)
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
 
         async def main() -> None:
-            await asyncio.gather(*[cancel(turn) for turn in range(96)])
+            for turn in range(20):
+                await asyncio.gather(*[cancel(steps, 0.001 * (turn % 4)) for steps in range(8)])
             await require_round_trip_async(store)
             require_same(await store.download_async(kept), data)
 

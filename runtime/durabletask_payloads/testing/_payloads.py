@@ -184,19 +184,24 @@ class PayloadContract:
         """
         data = _PAYLOAD.encode()
         store, small = open_store(), open_store(_SMALL)
+        texts: dict[str, str] = {}
         with caplog.at_level(logging.DEBUG):
             token = store.upload(data)
-            texts = [repr(store), str(store), repr(store.options), str(store.options)]
-            not_tokens = [_PAYLOAD, *(prefix.decode() + _PAYLOAD for prefix in store.token_prefixes), token + _PAYLOAD]
-            calls: list[Callable[[], object]] = [lambda: small.upload(data), lambda: small.download(token)]
-            calls += [partial(store.download, text) for text in not_tokens]
-            calls += [partial(store.stored_bytes, text) for text in not_tokens]
-            texts += [_shown(call) for call in calls]
+            texts["a repr"] = f"{store!r} {store} {store.options!r} {store.options}"
+            texts["the error of an upload that is too large"] = _shown(lambda: small.upload(data))
+            texts["the error of a download that is too large"] = _shown(lambda: small.download(token))
+            begins = ("", token, *(prefix.decode() for prefix in store.token_prefixes))
+            calls = [
+                partial(call, begin + _PAYLOAD) for call in (store.download, store.stored_bytes) for begin in begins
+            ]
+            texts["the error of a text that is no token"] = "\n".join(map(_shown, calls))
             store.delete(token)
-            texts.append(_shown(lambda: store.download(token)))
-        texts += [record.getMessage() for record in caplog.records]
-        for hidden in (_MARK, *self.secrets):
-            assert not any(hidden in text for text in texts), "a repr, an error or a log record shows it"
+            texts["the error of a deleted payload"] = _shown(lambda: store.download(token))
+        texts["a log record"] = "\n".join(record.getMessage() for record in caplog.records)
+        for name, hidden in (("a payload", (_MARK,)), ("a secret", self.secrets)):
+            shown_in = [where for where, text in texts.items() if any(one in text for one in hidden)]
+            if shown_in:
+                pytest.fail(f"{name} is shown in {' and '.join(shown_in)}")
 
 
 def _shown(call: Callable[[], object]) -> str:

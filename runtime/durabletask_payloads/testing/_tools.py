@@ -191,7 +191,8 @@ def in_child(seconds: float, work: Callable[[], object]) -> None:
     if is_hanging:
         pytest.fail(f"a forked child did not end within {seconds:g} s (timeout_seconds)")
     if report != b"done":
-        pytest.fail(f"in a forked child:\n{report.decode(errors='replace') or 'it died'}")
+        text = report.decode(errors="replace").strip() or "it died"
+        pytest.fail(f"in a forked child: {text.splitlines()[-1]}\n{text}")
 
 
 def _run_and_exit(work: Callable[[], object], writing: int) -> None:
