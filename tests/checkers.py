@@ -137,6 +137,7 @@ class WheelEnvironment:
 
     def incomplete(self, package: str) -> list[str]:
         """Let pyright look at the public names of a package: what is not typed completely, or has no docstring."""
+        self._environment.install("pytest")  # durabletask_payloads.testing needs it; other users have none
         # The stubs of protobuf leave types out themselves: names from outside do not count.
         options = ("--ignoreexternal", "--verifytypes", package, "--outputjson")
         pyright = self._environment.scripts / "pyright"

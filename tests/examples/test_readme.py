@@ -57,13 +57,13 @@ def test_the_integration(azurite: Azurite) -> None:
 def test_the_generated_functions(capsys: pytest.CaptureFixture[str]) -> None:
     store = InMemoryPayloadStore()
     response = pb.ActivityResponse(result=StringValue(value="x" * 300_000))
-    exec(python_blocks()[1], {"store": store, "response": response})
+    exec(python_blocks()[2], {"store": store, "response": response})
     assert capsys.readouterr().out == "ActivityResponse.result 300000\n"
 
 
 def test_what_the_type_checkers_get() -> None:
     """The example of the section "Type checking" is the code that tests/checkers.py runs the checkers on."""
-    assert python_blocks()[2] == USER.read_text(encoding="utf-8")
+    assert python_blocks()[3] == USER.read_text(encoding="utf-8")
 
 
 def test_the_names_it_mentions_are_there() -> None:

@@ -66,6 +66,8 @@ class PayloadStore(Closing, ABC):
     All methods may be called from any number of threads and event loops at the same time, and raise errors of the
     `PayloadError` tree. The asynchronous methods run the blocking ones in threads: override them only where that is
     not the best way. An `Externalizer` calls the blocking methods, in threads of its own.
+
+    `durabletask_payloads.testing` has a test suite that holds a subclass to all of this.
     """
 
     @property

@@ -154,6 +154,7 @@ class PayloadContract:
         """A token of another place is one, but not followed."""
         token = require_round_trip(open_store(place=SECOND))
         store = open_store()
+        require_round_trip(store)  # a place that was never used may be unavailable
         assert store.is_known_token(token), "the token would stay in its message, and be taken for a payload"
         for call in (
             lambda: store.download(token),
@@ -169,6 +170,7 @@ class PayloadContract:
         others = open_store(place=SECOND)
         token = require_round_trip(others, b"theirs")
         store = open_store()
+        require_round_trip(store)
         with suppress(PayloadTokenError):
             store.delete(token)
         with suppress(PayloadTokenError):

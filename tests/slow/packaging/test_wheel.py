@@ -87,7 +87,7 @@ def test_what_is_in_the_sdist(dist: Path) -> None:
 def test_without_an_extra_all_modules_import_but_those_of_an_extra(bare: Path, tmp_path: Path) -> None:
     program = (
         "import importlib, importlib.util, pkgutil\n"
-        "for name in ('durabletask', 'azure', 'rich', 'jinja2', 'grpc_tools'):\n"
+        "for name in ('durabletask', 'azure', 'rich', 'jinja2', 'grpc_tools', 'pytest'):\n"
         "    assert importlib.util.find_spec(name) is None, name\n"
         f"for package in {sorted(PACKAGES)}:\n"
         "    path = importlib.import_module(package).__path__\n"
@@ -103,6 +103,7 @@ def test_without_an_extra_all_modules_import_but_those_of_an_extra(bare: Path, t
         "durabletask_payloads.cli.demo: pip install durabletask-payloads[sdk,cli]",
         "durabletask_payloads.sdk: pip install durabletask-payloads[sdk]",
         "durabletask_payloads.stores.azure_blob: pip install durabletask-payloads[azure]",
+        "durabletask_payloads.testing: pip install pytest",
     ]
 
 
@@ -164,3 +165,23 @@ def test_with_all_extras_the_programs_work(dist: Path, tmp_path: Path) -> None:
         "or use --store azure with a --connection-string\n"
     )
     assert run(scripts / "durabletask-payloads-codegen", "check", cwd=ROOT) == ""
+
+
+@pytest.mark.timeout(300)
+def test_an_author_of_a_store_runs_the_contract(dist: Path, tmp_path: Path) -> None:
+    """The README's example, with the wheel, pytest and mypy, and no extra and no SDK."""
+    environment = Environment(tmp_path / "env")
+    (wheel,) = dist.glob("*.whl")
+    environment.install(str(wheel), "pytest", "mypy")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (example,) = (block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "Contract" in block)
+    ours = example.replace("my_package import MyStore", "durabletask_payloads import DirectoryPayloadStore as MyStore")
+    assert ours != example
+    test = tmp_path / "test_store.py"
+    test.write_text(ours, encoding="utf-8")
+    passed = run(environment.python, "-m", "pytest", "-q", "-W", "error", test, cwd=tmp_path)
+    assert re.search(r"^\d{2,} passed in", passed, re.MULTILINE), passed
+    mypy = (environment.python, "-m", "mypy", "--strict", test)
+    assert run(*mypy, cwd=tmp_path).startswith("Success")
+    test.write_text(ours.replace("-> MakeStore", "-> int"), encoding="utf-8")
+    assert "[return-value]" in result(*mypy, cwd=tmp_path).stdout
