@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 from xml.etree import ElementTree
 
 import pytest
@@ -55,7 +55,8 @@ class TestDirectoryPayloadStore(PayloadStoreContract):
         return lambda options, place: DirectoryPayloadStore(tmp_path / "payloads", options, container_name=place)
 
 
-class TestBlobPayloadStore(PayloadStoreContract):
+class BlobPayloadStoreContract(PayloadStoreContract):
+    engine: ClassVar[Literal["auto", "azure-storage-blob"]]
     secrets = ("Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq",)
 
     @pytest.fixture
@@ -68,10 +69,22 @@ class TestBlobPayloadStore(PayloadStoreContract):
                     enable_compression=options.enable_compression,
                     connection_string=azurite.connection_string,
                     container_name=f"{container}-{place}",
+                    engine=self.engine,
                 )
             )
 
         return make
+
+
+class TestBlobPayloadStore(BlobPayloadStoreContract):
+    engine = "azure-storage-blob"
+
+
+class TestBlobPayloadStoreOnObstore(BlobPayloadStoreContract):
+    engine = "auto"  # obstore, and in a forked child the other one
+
+    def test_its_engine(self, store: BlobPayloadStore) -> None:
+        assert store.engine == "obstore"
 
 
 class TestSdkBlobPayloadStore(PayloadStoreLikeContract):
