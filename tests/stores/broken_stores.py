@@ -330,11 +330,93 @@ class StaysOnItsFirstLoop(ShelfStore):
         return await super().upload_async(data, instance_id=instance_id)
 
 
+class DeletesOnce(ShelfStore):
+    """What is not there cannot be deleted."""
+
+    def delete(self, token: str) -> None:
+        self.found(token)
+        super().delete(token)
+
+
+class ClosesThePlace(ShelfStore):
+    """Closing one store takes the payloads of all."""
+
+    def close(self) -> None:
+        super().close()
+        self._shelves[self._place].clear()
+
+
+class WritesOtherPrefixes(ShelfStore):
+    """Its tokens have moved on, its prefixes have not."""
+
+    @property
+    def token_prefixes(self) -> tuple[bytes, ...]:
+        return (b"shelf:v0:",)
+
+
+class NeedsPrintableInstances(ShelfStore):
+    """The instance id goes into a header, which is Latin-1."""
+
+    def upload(self, data: bytes, *, instance_id: str | None = None) -> str:
+        (instance_id or "").encode("latin-1")
+        return super().upload(data, instance_id=instance_id)
+
+
+class EncodesAnyText(ShelfStore):
+    """A text is encoded before it is found to be no token."""
+
+    def name_of(self, token: str) -> str:
+        return super().name_of(token.encode().decode())
+
+
+class StripsTokens(ShelfStore):
+    """White space around a token does not matter."""
+
+    def name_of(self, token: str) -> str:
+        return super().name_of(token.strip())
+
+
+class CountsNothing(ShelfStore):
+    """The size in the store is not known."""
+
+    def stored_bytes(self, token: str) -> int:
+        return min(super().stored_bytes(token), 0)
+
+
+class KnowsWhatItHas(ShelfStore):
+    """A text is a token if there is a payload."""
+
+    def is_known_token(self, value: str) -> bool:
+        match = TOKEN.fullmatch(value)
+        return match is not None and match["name"] in self._shelves[self._place]
+
+
+class ForgetsItsOptions(ShelfStore):
+    """The options are always those of a new store."""
+
+    @property
+    def options(self) -> LargePayloadStorageOptions:
+        return LargePayloadStorageOptions(threshold_bytes=1_000)
+
+
+class RunsALoop(ShelfStore):
+    """The blocking method runs the asynchronous one."""
+
+    def upload(self, data: bytes, *, instance_id: str | None = None) -> str:
+        upload = self.upload_async(data, instance_id=instance_id)
+        try:
+            return asyncio.run(upload)
+        finally:
+            upload.close()
+
+    async def upload_async(self, data: bytes, *, instance_id: str | None = None) -> str:
+        return super().upload(data, instance_id=instance_id)
+
+
 # ---- what pytest runs ------------------------------------------------------------------------------------------------
 
 
 class ShelfContract(PayloadStoreContract):
-    timeout_seconds = 5.0
     secrets = ("shelf-key",)
     store_class: ClassVar[type[ShelfStore]]
 
@@ -380,6 +462,7 @@ class TestLosesUploads(ShelfContract):
 
 
 class TestHangsAfterAFork(ShelfContract):
+    timeout_seconds = 5.0
     store_class = HangsAfterAFork
 
 
@@ -400,6 +483,7 @@ class TestRaisesKeyErrors(ShelfContract):
 
 
 class TestKeepsTheSlotsOfCancelledCalls(ShelfContract):
+    timeout_seconds = 5.0
     store_class = KeepsTheSlotsOfCancelledCalls
 
 
@@ -425,3 +509,43 @@ class TestShowsItsKey(ShelfContract):
 
 class TestLogsPayloads(ShelfContract):
     store_class = LogsPayloads
+
+
+class TestDeletesOnce(ShelfContract):
+    store_class = DeletesOnce
+
+
+class TestClosesThePlace(ShelfContract):
+    store_class = ClosesThePlace
+
+
+class TestWritesOtherPrefixes(ShelfContract):
+    store_class = WritesOtherPrefixes
+
+
+class TestNeedsPrintableInstances(ShelfContract):
+    store_class = NeedsPrintableInstances
+
+
+class TestEncodesAnyText(ShelfContract):
+    store_class = EncodesAnyText
+
+
+class TestStripsTokens(ShelfContract):
+    store_class = StripsTokens
+
+
+class TestCountsNothing(ShelfContract):
+    store_class = CountsNothing
+
+
+class TestKnowsWhatItHas(ShelfContract):
+    store_class = KnowsWhatItHas
+
+
+class TestForgetsItsOptions(ShelfContract):
+    store_class = ForgetsItsOptions
+
+
+class TestRunsALoop(ShelfContract):
+    store_class = RunsALoop

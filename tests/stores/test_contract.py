@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import pytest
 from durabletask.extensions.azure_blob_payloads import BlobPayloadStore as SdkBlobPayloadStore
 from durabletask.extensions.azure_blob_payloads import BlobPayloadStoreOptions as SdkOptions
+from tests.support.azurite import Azurite
 
 from durabletask_payloads import DirectoryPayloadStore, InMemoryPayloadStore, LargePayloadStorageOptions
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
@@ -20,8 +21,6 @@ from durabletask_payloads.testing import MakeStore, MakeStoreLike, PayloadStoreC
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-    from tests.support.azurite import Azurite
 
 
 # ---- ours, and the SDK's ---------------------------------------------------------------------------------------------
@@ -57,7 +56,7 @@ class TestDirectoryPayloadStore(PayloadStoreContract):
 
 class BlobPayloadStoreContract(PayloadStoreContract):
     engine: ClassVar[Literal["auto", "azure-storage-blob"]]
-    secrets = ("Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq",)
+    secrets = (Azurite().account_key,)
 
     @pytest.fixture
     def make_store(self, azurite: Azurite, container: str) -> MakeStore:
@@ -202,6 +201,39 @@ EXPECTED = {
     "CopiesText": Failures(frozenset({"test_is_known_token_copies_no_long_text"}), "so many bytes were taken"),
     "BreaksWhenClosed": Failures(
         frozenset({"test_use_after_close", "test_closing_in_the_middle"}), "RuntimeError: the session is closed"
+    ),
+    "DeletesOnce": Failures(frozenset({"test_deleting_twice"}), "PayloadNotFoundError"),
+    "ClosesThePlace": Failures(frozenset({"test_closing_one_store_leaves_the_others"}), "PayloadNotFoundError"),
+    "WritesOtherPrefixes": Failures(
+        frozenset(
+            {
+                "test_tokens_begin_with_a_prefix",
+                "test_an_externalizer_moves_a_message",
+                "test_an_externalizer_on_event_loops",
+                "test_a_message_that_was_not_sent",
+                "test_a_message_with_a_token_that_cannot_be_followed",
+                "test_a_cancelled_message",
+            }
+        ),
+        "False = <built-in method startswith|the message has changed|False != True|DID NOT RAISE PayloadNotFoundError",
+    ),
+    "NeedsPrintableInstances": Failures(frozenset({"test_any_text_is_an_instance_id"}), "^UnicodeEncodeError"),
+    "EncodesAnyText": Failures(frozenset({"test_hostile_tokens"}), "^UnicodeEncodeError"),
+    "StripsTokens": Failures(frozenset({"test_text_that_is_no_token_is_refused"}), "DID NOT RAISE PayloadTokenError"),
+    "CountsNothing": Failures(frozenset({"test_stored_bytes"}), "45000 <= 0"),
+    "KnowsWhatItHas": Failures(
+        frozenset(
+            {
+                "test_a_token_is_known_by_its_form",
+                "test_another_place_is_not_read",
+                "test_a_message_with_a_token_that_cannot_be_followed",
+            }
+        ),
+        "False = is_known_token|the token would stay in its message|DID NOT RAISE PayloadNotFoundError",
+    ),
+    "ForgetsItsOptions": Failures(frozenset({"test_options_are_those_given"}), r"== \(10, 1000\)"),
+    "RunsALoop": Failures(
+        frozenset({"test_a_blocking_call_on_an_event_loop"}), "RuntimeError: asyncio.run\\(\\) cannot be called"
     ),
     "StaysOnItsFirstLoop": Failures(
         frozenset(

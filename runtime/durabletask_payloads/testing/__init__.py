@@ -1,4 +1,4 @@
-"""The contract of payload stores as a pytest suite, for authors of a store. Needs pytest.
+"""The contract of payload stores as a pytest suite, for authors of a store. Needs pytest 7 or newer.
 
 Subclass `PayloadStoreContract` in a test module, with one fixture, and run pytest:
 
@@ -9,7 +9,8 @@ Subclass `PayloadStoreContract` in a test module, with one fixture, and run pyte
 
 `make_store` returns a function that makes a store with some options at a place: a container, a folder, a prefix of
 keys. Stores of one place read the payloads of each other, stores of different places do not. The suite names two
-places, "first" and "second", and closes the stores that it made. A place may hold payloads of earlier tests.
+places, "first" and "second", and closes the stores that it made. A place may hold payloads of earlier tests. Where a
+store keeps its payloads in the object itself, `make_store` has to share them among the stores of a place.
 
 A store written for the `durabletask` SDK alone is held to `PayloadStoreLikeContract`: the part of the contract that an
 `Externalizer` cannot do without.

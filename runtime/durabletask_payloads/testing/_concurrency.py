@@ -68,8 +68,9 @@ class ConcurrencyContract:
         """A blocking call may be made where an event loop runs: it blocks it, and does not fail."""
 
         async def main() -> None:
-            token = await store.upload_async(b"1")
-            require_same(store.download(token), b"1")
+            token = await require_round_trip_async(store)
+            store.delete(token)
+            token = require_round_trip(store)
             store.delete(token)
 
         self._run(main)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import threading
 import time
@@ -11,6 +10,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
+from multiprocessing import connection
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import pytest
@@ -178,7 +178,7 @@ def in_child(seconds: float, work: Callable[[], object]) -> None:
     is_hanging = True
     deadline = time.monotonic() + seconds
     try:
-        while select.select([reading], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        while connection.wait([reading], max(0.0, deadline - time.monotonic())):
             part = os.read(reading, 65_536)
             if not part:
                 is_hanging = False

@@ -35,7 +35,9 @@ def test_every_module_imports_beside_the_sdks_pb2(order: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("module", ["durabletask_payloads", "durabletask_payloads.interceptors", PACKAGES[1]])
+@pytest.mark.parametrize(
+    "module", ["durabletask_payloads", "durabletask_payloads.interceptors", "durabletask_payloads.testing", PACKAGES[1]]
+)
 def test_the_public_names_are_those_in_all(module: str) -> None:
     imported = importlib.import_module(module)
     public = {
