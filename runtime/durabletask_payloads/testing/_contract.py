@@ -23,7 +23,7 @@ class PayloadStoreContract(
     """What every `PayloadStore` has to do: subclass it with a fixture `make_store`.
 
     The fixture returns a `MakeStore`: see `durabletask_payloads.testing`. A store that needs no closing may go on after
-    `close`; one that does not raises PayloadStoreUnavailableError. The tests of a fork are skipped only on systems
+    `close`; any other raises PayloadStoreUnavailableError. The tests of a fork are skipped only on systems
     without one.
     """
 
