@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from threading import Lock
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from durabletask_payloads._lifecycle import renewed_after_fork
+
+from ._placing import put
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -129,9 +131,7 @@ class Receipt:
         """Put the original values back into the message. The uploaded payloads stay in the store."""
         while self._fields:
             field, _, data = self._fields.pop()
-            # A string field takes UTF-8 bytes too, which its type does not say: with protobuf's upb that is one copy
-            # less than of their text.
-            field.value = cast("str", data)
+            put(field, data)
 
     def rollback(self) -> None:
         """Restore the message, then delete the uploaded payloads. A failed deletion is logged, not raised."""
