@@ -73,6 +73,7 @@ class Home:
 class _Way:
     """A direction: the names in its functions, and for each kind of field the test that comes before a call.
 
+    A test keeps the `text` that it reads, since each read of a field makes a new one, and the call gets it.
     `gate` is the method of the plan that is asked before a walk of very many payloads, if it has one.
     """
 
@@ -94,8 +95,8 @@ _EXTERNALIZE = _Way(
     note="Note the large payloads of",
     table="The function that notes the large payloads of a message, by the full name of the message.",
     tests={
-        "payload": "len({}.value) > plan.payload_gate",
-        "diagnostic": "len({}.value) > plan.diagnostic_gate",
+        "payload": "len(text := {}.value) > plan.payload_gate",
+        "diagnostic": "len(text := {}.value) > plan.diagnostic_gate",
     },
 )
 _DEEXTERNALIZE = _Way(
@@ -106,8 +107,8 @@ _DEEXTERNALIZE = _Way(
     note="Note the tokens of",
     table="The function that notes the tokens of a message, by the full name of the message.",
     tests={
-        "payload": "{}.value.startswith(plan.prefixes)",
-        "diagnostic": "{}.value.startswith(plan.prefixes)",
+        "payload": "(text := {}.value).startswith(plan.prefixes)",
+        "diagnostic": "(text := {}.value).startswith(plan.prefixes)",
     },
     gate="rules_out",
 )

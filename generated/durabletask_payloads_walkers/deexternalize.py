@@ -15,56 +15,56 @@ if TYPE_CHECKING:
 
 def deexternalize_activity_request(message: pb.ActivityRequest, plan: DeexternalizePlan) -> None:
     """Note the tokens of `ActivityRequest`: input."""
-    if message.HasField("input") and message.input.value.startswith(plan.prefixes):
-        plan.download(message.input, "ActivityRequest.input")
+    if message.HasField("input") and (text := message.input.value).startswith(plan.prefixes):
+        plan.download(message.input, "ActivityRequest.input", text)
 
 
 def deexternalize_activity_response(message: pb.ActivityResponse, plan: DeexternalizePlan) -> None:
     """Note the tokens of `ActivityResponse`: result, failureDetails."""
-    if message.HasField("result") and message.result.value.startswith(plan.prefixes):
-        plan.download(message.result, "ActivityResponse.result")
+    if message.HasField("result") and (text := message.result.value).startswith(plan.prefixes):
+        plan.download(message.result, "ActivityResponse.result", text)
     if message.HasField("failureDetails"):
         deexternalize_task_failure_details(message.failureDetails, plan)
 
 
 def deexternalize_task_failure_details(message: pb.TaskFailureDetails, plan: DeexternalizePlan) -> None:
     """Note the tokens of `TaskFailureDetails`: stackTrace, innerFailure."""
-    if message.HasField("stackTrace") and message.stackTrace.value.startswith(plan.prefixes):
-        plan.download(message.stackTrace, "TaskFailureDetails.stackTrace")
+    if message.HasField("stackTrace") and (text := message.stackTrace.value).startswith(plan.prefixes):
+        plan.download(message.stackTrace, "TaskFailureDetails.stackTrace", text)
     if message.HasField("innerFailure"):
         deexternalize_task_failure_details(message.innerFailure, plan)
 
 
 def deexternalize_execution_started_event(message: pb.ExecutionStartedEvent, plan: DeexternalizePlan) -> None:
     """Note the tokens of `ExecutionStartedEvent`: input."""
-    if message.HasField("input") and message.input.value.startswith(plan.prefixes):
-        plan.download(message.input, "ExecutionStartedEvent.input")
+    if message.HasField("input") and (text := message.input.value).startswith(plan.prefixes):
+        plan.download(message.input, "ExecutionStartedEvent.input", text)
 
 
 def deexternalize_execution_completed_event(message: pb.ExecutionCompletedEvent, plan: DeexternalizePlan) -> None:
     """Note the tokens of `ExecutionCompletedEvent`: result, failureDetails."""
-    if message.HasField("result") and message.result.value.startswith(plan.prefixes):
-        plan.download(message.result, "ExecutionCompletedEvent.result")
+    if message.HasField("result") and (text := message.result.value).startswith(plan.prefixes):
+        plan.download(message.result, "ExecutionCompletedEvent.result", text)
     if message.HasField("failureDetails"):
         deexternalize_task_failure_details(message.failureDetails, plan)
 
 
 def deexternalize_execution_terminated_event(message: pb.ExecutionTerminatedEvent, plan: DeexternalizePlan) -> None:
     """Note the tokens of `ExecutionTerminatedEvent`: input."""
-    if message.HasField("input") and message.input.value.startswith(plan.prefixes):
-        plan.download(message.input, "ExecutionTerminatedEvent.input")
+    if message.HasField("input") and (text := message.input.value).startswith(plan.prefixes):
+        plan.download(message.input, "ExecutionTerminatedEvent.input", text)
 
 
 def deexternalize_task_scheduled_event(message: pb.TaskScheduledEvent, plan: DeexternalizePlan) -> None:
     """Note the tokens of `TaskScheduledEvent`: input."""
-    if message.HasField("input") and message.input.value.startswith(plan.prefixes):
-        plan.download(message.input, "TaskScheduledEvent.input")
+    if message.HasField("input") and (text := message.input.value).startswith(plan.prefixes):
+        plan.download(message.input, "TaskScheduledEvent.input", text)
 
 
 def deexternalize_task_completed_event(message: pb.TaskCompletedEvent, plan: DeexternalizePlan) -> None:
     """Note the tokens of `TaskCompletedEvent`: result."""
-    if message.HasField("result") and message.result.value.startswith(plan.prefixes):
-        plan.download(message.result, "TaskCompletedEvent.result")
+    if message.HasField("result") and (text := message.result.value).startswith(plan.prefixes):
+        plan.download(message.result, "TaskCompletedEvent.result", text)
 
 
 def deexternalize_task_failed_event(message: pb.TaskFailedEvent, plan: DeexternalizePlan) -> None:
@@ -77,16 +77,16 @@ def deexternalize_sub_orchestration_instance_created_event(
     message: pb.SubOrchestrationInstanceCreatedEvent, plan: DeexternalizePlan
 ) -> None:
     """Note the tokens of `SubOrchestrationInstanceCreatedEvent`: input."""
-    if message.HasField("input") and message.input.value.startswith(plan.prefixes):
-        plan.download(message.input, "SubOrchestrationInstanceCreatedEvent.input")
+    if message.HasField("input") and (text := message.input.value).startswith(plan.prefixes):
+        plan.download(message.input, "SubOrchestrationInstanceCreatedEvent.input", text)
 
 
 def deexternalize_sub_orchestration_instance_completed_event(
     message: pb.SubOrchestrationInstanceCompletedEvent, plan: DeexternalizePlan
 ) -> None:
     """Note the tokens of `SubOrchestrationInstanceCompletedEvent`: result."""
-    if message.HasField("result") and message.result.value.startswith(plan.prefixes):
-        plan.download(message.result, "SubOrchestrationInstanceCompletedEvent.result")
+    if message.HasField("result") and (text := message.result.value).startswith(plan.prefixes):
+        plan.download(message.result, "SubOrchestrationInstanceCompletedEvent.result", text)
 
 
 def deexternalize_sub_orchestration_instance_failed_event(
@@ -99,20 +99,20 @@ def deexternalize_sub_orchestration_instance_failed_event(
 
 def deexternalize_event_sent_event(message: pb.EventSentEvent, plan: DeexternalizePlan) -> None:
     """Note the tokens of `EventSentEvent`: input."""
-    if message.HasField("input") and message.input.value.startswith(plan.prefixes):
-        plan.download(message.input, "EventSentEvent.input")
+    if message.HasField("input") and (text := message.input.value).startswith(plan.prefixes):
+        plan.download(message.input, "EventSentEvent.input", text)
 
 
 def deexternalize_event_raised_event(message: pb.EventRaisedEvent, plan: DeexternalizePlan) -> None:
     """Note the tokens of `EventRaisedEvent`: input."""
-    if message.HasField("input") and message.input.value.startswith(plan.prefixes):
-        plan.download(message.input, "EventRaisedEvent.input")
+    if message.HasField("input") and (text := message.input.value).startswith(plan.prefixes):
+        plan.download(message.input, "EventRaisedEvent.input", text)
 
 
 def deexternalize_generic_event(message: pb.GenericEvent, plan: DeexternalizePlan) -> None:
     """Note the tokens of `GenericEvent`: data."""
-    if message.HasField("data") and message.data.value.startswith(plan.prefixes):
-        plan.download(message.data, "GenericEvent.data")
+    if message.HasField("data") and (text := message.data.value).startswith(plan.prefixes):
+        plan.download(message.data, "GenericEvent.data", text)
 
 
 def deexternalize_history_state_event(message: pb.HistoryStateEvent, plan: DeexternalizePlan) -> None:
@@ -123,44 +123,44 @@ def deexternalize_history_state_event(message: pb.HistoryStateEvent, plan: Deext
 
 def deexternalize_continue_as_new_event(message: pb.ContinueAsNewEvent, plan: DeexternalizePlan) -> None:
     """Note the tokens of `ContinueAsNewEvent`: input."""
-    if message.HasField("input") and message.input.value.startswith(plan.prefixes):
-        plan.download(message.input, "ContinueAsNewEvent.input")
+    if message.HasField("input") and (text := message.input.value).startswith(plan.prefixes):
+        plan.download(message.input, "ContinueAsNewEvent.input", text)
 
 
 def deexternalize_execution_suspended_event(message: pb.ExecutionSuspendedEvent, plan: DeexternalizePlan) -> None:
     """Note the tokens of `ExecutionSuspendedEvent`: input."""
-    if message.HasField("input") and message.input.value.startswith(plan.prefixes):
-        plan.download(message.input, "ExecutionSuspendedEvent.input")
+    if message.HasField("input") and (text := message.input.value).startswith(plan.prefixes):
+        plan.download(message.input, "ExecutionSuspendedEvent.input", text)
 
 
 def deexternalize_execution_resumed_event(message: pb.ExecutionResumedEvent, plan: DeexternalizePlan) -> None:
     """Note the tokens of `ExecutionResumedEvent`: input."""
-    if message.HasField("input") and message.input.value.startswith(plan.prefixes):
-        plan.download(message.input, "ExecutionResumedEvent.input")
+    if message.HasField("input") and (text := message.input.value).startswith(plan.prefixes):
+        plan.download(message.input, "ExecutionResumedEvent.input", text)
 
 
 def deexternalize_entity_operation_signaled_event(
     message: pb.EntityOperationSignaledEvent, plan: DeexternalizePlan
 ) -> None:
     """Note the tokens of `EntityOperationSignaledEvent`: input."""
-    if message.HasField("input") and message.input.value.startswith(plan.prefixes):
-        plan.download(message.input, "EntityOperationSignaledEvent.input")
+    if message.HasField("input") and (text := message.input.value).startswith(plan.prefixes):
+        plan.download(message.input, "EntityOperationSignaledEvent.input", text)
 
 
 def deexternalize_entity_operation_called_event(
     message: pb.EntityOperationCalledEvent, plan: DeexternalizePlan
 ) -> None:
     """Note the tokens of `EntityOperationCalledEvent`: input."""
-    if message.HasField("input") and message.input.value.startswith(plan.prefixes):
-        plan.download(message.input, "EntityOperationCalledEvent.input")
+    if message.HasField("input") and (text := message.input.value).startswith(plan.prefixes):
+        plan.download(message.input, "EntityOperationCalledEvent.input", text)
 
 
 def deexternalize_entity_operation_completed_event(
     message: pb.EntityOperationCompletedEvent, plan: DeexternalizePlan
 ) -> None:
     """Note the tokens of `EntityOperationCompletedEvent`: output."""
-    if message.HasField("output") and message.output.value.startswith(plan.prefixes):
-        plan.download(message.output, "EntityOperationCompletedEvent.output")
+    if message.HasField("output") and (text := message.output.value).startswith(plan.prefixes):
+        plan.download(message.output, "EntityOperationCompletedEvent.output", text)
 
 
 def deexternalize_entity_operation_failed_event(
@@ -173,10 +173,10 @@ def deexternalize_entity_operation_failed_event(
 
 def deexternalize_execution_rewound_event(message: pb.ExecutionRewoundEvent, plan: DeexternalizePlan) -> None:
     """Note the tokens of `ExecutionRewoundEvent`: reason, input."""
-    if message.HasField("reason") and message.reason.value.startswith(plan.prefixes):
-        plan.download(message.reason, "ExecutionRewoundEvent.reason")
-    if message.HasField("input") and message.input.value.startswith(plan.prefixes):
-        plan.download(message.input, "ExecutionRewoundEvent.input")
+    if message.HasField("reason") and (text := message.reason.value).startswith(plan.prefixes):
+        plan.download(message.reason, "ExecutionRewoundEvent.reason", text)
+    if message.HasField("input") and (text := message.input.value).startswith(plan.prefixes):
+        plan.download(message.input, "ExecutionRewoundEvent.input", text)
 
 
 def deexternalize_history_event(message: pb.HistoryEvent, plan: DeexternalizePlan) -> None:
@@ -245,22 +245,22 @@ def deexternalize_history_event(message: pb.HistoryEvent, plan: DeexternalizePla
 
 def deexternalize_schedule_task_action(message: pb.ScheduleTaskAction, plan: DeexternalizePlan) -> None:
     """Note the tokens of `ScheduleTaskAction`: input."""
-    if message.HasField("input") and message.input.value.startswith(plan.prefixes):
-        plan.download(message.input, "ScheduleTaskAction.input")
+    if message.HasField("input") and (text := message.input.value).startswith(plan.prefixes):
+        plan.download(message.input, "ScheduleTaskAction.input", text)
 
 
 def deexternalize_create_sub_orchestration_action(
     message: pb.CreateSubOrchestrationAction, plan: DeexternalizePlan
 ) -> None:
     """Note the tokens of `CreateSubOrchestrationAction`: input."""
-    if message.HasField("input") and message.input.value.startswith(plan.prefixes):
-        plan.download(message.input, "CreateSubOrchestrationAction.input")
+    if message.HasField("input") and (text := message.input.value).startswith(plan.prefixes):
+        plan.download(message.input, "CreateSubOrchestrationAction.input", text)
 
 
 def deexternalize_send_event_action(message: pb.SendEventAction, plan: DeexternalizePlan) -> None:
     """Note the tokens of `SendEventAction`: data."""
-    if message.HasField("data") and message.data.value.startswith(plan.prefixes):
-        plan.download(message.data, "SendEventAction.data")
+    if message.HasField("data") and (text := message.data.value).startswith(plan.prefixes):
+        plan.download(message.data, "SendEventAction.data", text)
 
 
 def deexternalize_complete_orchestration_action(
@@ -269,10 +269,10 @@ def deexternalize_complete_orchestration_action(
     """Note the tokens of `CompleteOrchestrationAction`: result, details, carryoverEvents, failureDetails."""
     if plan.rules_out(message, message.carryoverEvents):
         return
-    if message.HasField("result") and message.result.value.startswith(plan.prefixes):
-        plan.download(message.result, "CompleteOrchestrationAction.result")
-    if message.HasField("details") and message.details.value.startswith(plan.prefixes):
-        plan.download(message.details, "CompleteOrchestrationAction.details")
+    if message.HasField("result") and (text := message.result.value).startswith(plan.prefixes):
+        plan.download(message.result, "CompleteOrchestrationAction.result", text)
+    if message.HasField("details") and (text := message.details.value).startswith(plan.prefixes):
+        plan.download(message.details, "CompleteOrchestrationAction.details", text)
     for carryoverEvents_item in message.carryoverEvents:
         deexternalize_history_event(carryoverEvents_item, plan)
     if message.HasField("failureDetails"):
@@ -283,8 +283,8 @@ def deexternalize_terminate_orchestration_action(
     message: pb.TerminateOrchestrationAction, plan: DeexternalizePlan
 ) -> None:
     """Note the tokens of `TerminateOrchestrationAction`: reason."""
-    if message.HasField("reason") and message.reason.value.startswith(plan.prefixes):
-        plan.download(message.reason, "TerminateOrchestrationAction.reason")
+    if message.HasField("reason") and (text := message.reason.value).startswith(plan.prefixes):
+        plan.download(message.reason, "TerminateOrchestrationAction.reason", text)
 
 
 def deexternalize_send_entity_message_action(message: pb.SendEntityMessageAction, plan: DeexternalizePlan) -> None:
@@ -347,14 +347,14 @@ def deexternalize_orchestrator_response(message: pb.OrchestratorResponse, plan: 
         return
     for actions_item in message.actions:
         deexternalize_orchestrator_action(actions_item, plan)
-    if message.HasField("customStatus") and message.customStatus.value.startswith(plan.prefixes):
-        plan.download(message.customStatus, "OrchestratorResponse.customStatus")
+    if message.HasField("customStatus") and (text := message.customStatus.value).startswith(plan.prefixes):
+        plan.download(message.customStatus, "OrchestratorResponse.customStatus", text)
 
 
 def deexternalize_create_instance_request(message: pb.CreateInstanceRequest, plan: DeexternalizePlan) -> None:
     """Note the tokens of `CreateInstanceRequest`: input."""
-    if message.HasField("input") and message.input.value.startswith(plan.prefixes):
-        plan.download(message.input, "CreateInstanceRequest.input")
+    if message.HasField("input") and (text := message.input.value).startswith(plan.prefixes):
+        plan.download(message.input, "CreateInstanceRequest.input", text)
 
 
 def deexternalize_get_instance_response(message: pb.GetInstanceResponse, plan: DeexternalizePlan) -> None:
@@ -365,44 +365,44 @@ def deexternalize_get_instance_response(message: pb.GetInstanceResponse, plan: D
 
 def deexternalize_rewind_instance_request(message: pb.RewindInstanceRequest, plan: DeexternalizePlan) -> None:
     """Note the tokens of `RewindInstanceRequest`: reason."""
-    if message.HasField("reason") and message.reason.value.startswith(plan.prefixes):
-        plan.download(message.reason, "RewindInstanceRequest.reason")
+    if message.HasField("reason") and (text := message.reason.value).startswith(plan.prefixes):
+        plan.download(message.reason, "RewindInstanceRequest.reason", text)
 
 
 def deexternalize_orchestration_state(message: pb.OrchestrationState, plan: DeexternalizePlan) -> None:
     """Note the tokens of `OrchestrationState`: input, output, customStatus, failureDetails."""
-    if message.HasField("input") and message.input.value.startswith(plan.prefixes):
-        plan.download(message.input, "OrchestrationState.input")
-    if message.HasField("output") and message.output.value.startswith(plan.prefixes):
-        plan.download(message.output, "OrchestrationState.output")
-    if message.HasField("customStatus") and message.customStatus.value.startswith(plan.prefixes):
-        plan.download(message.customStatus, "OrchestrationState.customStatus")
+    if message.HasField("input") and (text := message.input.value).startswith(plan.prefixes):
+        plan.download(message.input, "OrchestrationState.input", text)
+    if message.HasField("output") and (text := message.output.value).startswith(plan.prefixes):
+        plan.download(message.output, "OrchestrationState.output", text)
+    if message.HasField("customStatus") and (text := message.customStatus.value).startswith(plan.prefixes):
+        plan.download(message.customStatus, "OrchestrationState.customStatus", text)
     if message.HasField("failureDetails"):
         deexternalize_task_failure_details(message.failureDetails, plan)
 
 
 def deexternalize_raise_event_request(message: pb.RaiseEventRequest, plan: DeexternalizePlan) -> None:
     """Note the tokens of `RaiseEventRequest`: input."""
-    if message.HasField("input") and message.input.value.startswith(plan.prefixes):
-        plan.download(message.input, "RaiseEventRequest.input")
+    if message.HasField("input") and (text := message.input.value).startswith(plan.prefixes):
+        plan.download(message.input, "RaiseEventRequest.input", text)
 
 
 def deexternalize_terminate_request(message: pb.TerminateRequest, plan: DeexternalizePlan) -> None:
     """Note the tokens of `TerminateRequest`: output."""
-    if message.HasField("output") and message.output.value.startswith(plan.prefixes):
-        plan.download(message.output, "TerminateRequest.output")
+    if message.HasField("output") and (text := message.output.value).startswith(plan.prefixes):
+        plan.download(message.output, "TerminateRequest.output", text)
 
 
 def deexternalize_suspend_request(message: pb.SuspendRequest, plan: DeexternalizePlan) -> None:
     """Note the tokens of `SuspendRequest`: reason."""
-    if message.HasField("reason") and message.reason.value.startswith(plan.prefixes):
-        plan.download(message.reason, "SuspendRequest.reason")
+    if message.HasField("reason") and (text := message.reason.value).startswith(plan.prefixes):
+        plan.download(message.reason, "SuspendRequest.reason", text)
 
 
 def deexternalize_resume_request(message: pb.ResumeRequest, plan: DeexternalizePlan) -> None:
     """Note the tokens of `ResumeRequest`: reason."""
-    if message.HasField("reason") and message.reason.value.startswith(plan.prefixes):
-        plan.download(message.reason, "ResumeRequest.reason")
+    if message.HasField("reason") and (text := message.reason.value).startswith(plan.prefixes):
+        plan.download(message.reason, "ResumeRequest.reason", text)
 
 
 def deexternalize_query_instances_response(message: pb.QueryInstancesResponse, plan: DeexternalizePlan) -> None:
@@ -415,8 +415,8 @@ def deexternalize_query_instances_response(message: pb.QueryInstancesResponse, p
 
 def deexternalize_signal_entity_request(message: pb.SignalEntityRequest, plan: DeexternalizePlan) -> None:
     """Note the tokens of `SignalEntityRequest`: input."""
-    if message.HasField("input") and message.input.value.startswith(plan.prefixes):
-        plan.download(message.input, "SignalEntityRequest.input")
+    if message.HasField("input") and (text := message.input.value).startswith(plan.prefixes):
+        plan.download(message.input, "SignalEntityRequest.input", text)
 
 
 def deexternalize_get_entity_response(message: pb.GetEntityResponse, plan: DeexternalizePlan) -> None:
@@ -435,16 +435,16 @@ def deexternalize_query_entities_response(message: pb.QueryEntitiesResponse, pla
 
 def deexternalize_entity_metadata(message: pb.EntityMetadata, plan: DeexternalizePlan) -> None:
     """Note the tokens of `EntityMetadata`: serializedState."""
-    if message.HasField("serializedState") and message.serializedState.value.startswith(plan.prefixes):
-        plan.download(message.serializedState, "EntityMetadata.serializedState")
+    if message.HasField("serializedState") and (text := message.serializedState.value).startswith(plan.prefixes):
+        plan.download(message.serializedState, "EntityMetadata.serializedState", text)
 
 
 def deexternalize_entity_batch_request(message: pb.EntityBatchRequest, plan: DeexternalizePlan) -> None:
     """Note the tokens of `EntityBatchRequest`: entityState, operations."""
     if plan.rules_out(message, message.operations):
         return
-    if message.HasField("entityState") and message.entityState.value.startswith(plan.prefixes):
-        plan.download(message.entityState, "EntityBatchRequest.entityState")
+    if message.HasField("entityState") and (text := message.entityState.value).startswith(plan.prefixes):
+        plan.download(message.entityState, "EntityBatchRequest.entityState", text)
     for operations_item in message.operations:
         deexternalize_operation_request(operations_item, plan)
 
@@ -457,8 +457,8 @@ def deexternalize_entity_batch_result(message: pb.EntityBatchResult, plan: Deext
         deexternalize_operation_result(results_item, plan)
     for actions_item in message.actions:
         deexternalize_operation_action(actions_item, plan)
-    if message.HasField("entityState") and message.entityState.value.startswith(plan.prefixes):
-        plan.download(message.entityState, "EntityBatchResult.entityState")
+    if message.HasField("entityState") and (text := message.entityState.value).startswith(plan.prefixes):
+        plan.download(message.entityState, "EntityBatchResult.entityState", text)
     if message.HasField("failureDetails"):
         deexternalize_task_failure_details(message.failureDetails, plan)
 
@@ -467,16 +467,16 @@ def deexternalize_entity_request(message: pb.EntityRequest, plan: DeexternalizeP
     """Note the tokens of `EntityRequest`: entityState, operationRequests."""
     if plan.rules_out(message, message.operationRequests):
         return
-    if message.HasField("entityState") and message.entityState.value.startswith(plan.prefixes):
-        plan.download(message.entityState, "EntityRequest.entityState")
+    if message.HasField("entityState") and (text := message.entityState.value).startswith(plan.prefixes):
+        plan.download(message.entityState, "EntityRequest.entityState", text)
     for operationRequests_item in message.operationRequests:
         deexternalize_history_event(operationRequests_item, plan)
 
 
 def deexternalize_operation_request(message: pb.OperationRequest, plan: DeexternalizePlan) -> None:
     """Note the tokens of `OperationRequest`: input."""
-    if message.HasField("input") and message.input.value.startswith(plan.prefixes):
-        plan.download(message.input, "OperationRequest.input")
+    if message.HasField("input") and (text := message.input.value).startswith(plan.prefixes):
+        plan.download(message.input, "OperationRequest.input", text)
 
 
 def deexternalize_operation_result(message: pb.OperationResult, plan: DeexternalizePlan) -> None:
@@ -492,8 +492,8 @@ def deexternalize_operation_result(message: pb.OperationResult, plan: Deexternal
 
 def deexternalize_operation_result_success(message: pb.OperationResultSuccess, plan: DeexternalizePlan) -> None:
     """Note the tokens of `OperationResultSuccess`: result."""
-    if message.HasField("result") and message.result.value.startswith(plan.prefixes):
-        plan.download(message.result, "OperationResultSuccess.result")
+    if message.HasField("result") and (text := message.result.value).startswith(plan.prefixes):
+        plan.download(message.result, "OperationResultSuccess.result", text)
 
 
 def deexternalize_operation_result_failure(message: pb.OperationResultFailure, plan: DeexternalizePlan) -> None:
@@ -515,24 +515,24 @@ def deexternalize_operation_action(message: pb.OperationAction, plan: Deexternal
 
 def deexternalize_send_signal_action(message: pb.SendSignalAction, plan: DeexternalizePlan) -> None:
     """Note the tokens of `SendSignalAction`: input."""
-    if message.HasField("input") and message.input.value.startswith(plan.prefixes):
-        plan.download(message.input, "SendSignalAction.input")
+    if message.HasField("input") and (text := message.input.value).startswith(plan.prefixes):
+        plan.download(message.input, "SendSignalAction.input", text)
 
 
 def deexternalize_start_new_orchestration_action(
     message: pb.StartNewOrchestrationAction, plan: DeexternalizePlan
 ) -> None:
     """Note the tokens of `StartNewOrchestrationAction`: input."""
-    if message.HasField("input") and message.input.value.startswith(plan.prefixes):
-        plan.download(message.input, "StartNewOrchestrationAction.input")
+    if message.HasField("input") and (text := message.input.value).startswith(plan.prefixes):
+        plan.download(message.input, "StartNewOrchestrationAction.input", text)
 
 
 def deexternalize_skip_graceful_orchestration_terminations_request(
     message: pb.SkipGracefulOrchestrationTerminationsRequest, plan: DeexternalizePlan
 ) -> None:
     """Note the tokens of `SkipGracefulOrchestrationTerminationsRequest`: reason."""
-    if message.HasField("reason") and message.reason.value.startswith(plan.prefixes):
-        plan.download(message.reason, "SkipGracefulOrchestrationTerminationsRequest.reason")
+    if message.HasField("reason") and (text := message.reason.value).startswith(plan.prefixes):
+        plan.download(message.reason, "SkipGracefulOrchestrationTerminationsRequest.reason", text)
 
 
 def deexternalize_work_item(message: pb.WorkItem, plan: DeexternalizePlan) -> None:

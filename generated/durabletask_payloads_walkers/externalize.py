@@ -15,56 +15,56 @@ if TYPE_CHECKING:
 
 def externalize_activity_request(message: pb.ActivityRequest, plan: ExternalizePlan) -> None:
     """Note the large payloads of `ActivityRequest`: input."""
-    if message.HasField("input") and len(message.input.value) > plan.payload_gate:
-        plan.upload(message.input, "ActivityRequest.input")
+    if message.HasField("input") and len(text := message.input.value) > plan.payload_gate:
+        plan.upload(message.input, "ActivityRequest.input", text)
 
 
 def externalize_activity_response(message: pb.ActivityResponse, plan: ExternalizePlan) -> None:
     """Note the large payloads of `ActivityResponse`: result, failureDetails."""
-    if message.HasField("result") and len(message.result.value) > plan.payload_gate:
-        plan.upload(message.result, "ActivityResponse.result")
+    if message.HasField("result") and len(text := message.result.value) > plan.payload_gate:
+        plan.upload(message.result, "ActivityResponse.result", text)
     if message.HasField("failureDetails"):
         externalize_task_failure_details(message.failureDetails, plan)
 
 
 def externalize_task_failure_details(message: pb.TaskFailureDetails, plan: ExternalizePlan) -> None:
     """Note the large payloads of `TaskFailureDetails`: stackTrace, innerFailure."""
-    if message.HasField("stackTrace") and len(message.stackTrace.value) > plan.diagnostic_gate:
-        plan.upload(message.stackTrace, "TaskFailureDetails.stackTrace")
+    if message.HasField("stackTrace") and len(text := message.stackTrace.value) > plan.diagnostic_gate:
+        plan.upload(message.stackTrace, "TaskFailureDetails.stackTrace", text)
     if message.HasField("innerFailure"):
         externalize_task_failure_details(message.innerFailure, plan)
 
 
 def externalize_execution_started_event(message: pb.ExecutionStartedEvent, plan: ExternalizePlan) -> None:
     """Note the large payloads of `ExecutionStartedEvent`: input."""
-    if message.HasField("input") and len(message.input.value) > plan.payload_gate:
-        plan.upload(message.input, "ExecutionStartedEvent.input")
+    if message.HasField("input") and len(text := message.input.value) > plan.payload_gate:
+        plan.upload(message.input, "ExecutionStartedEvent.input", text)
 
 
 def externalize_execution_completed_event(message: pb.ExecutionCompletedEvent, plan: ExternalizePlan) -> None:
     """Note the large payloads of `ExecutionCompletedEvent`: result, failureDetails."""
-    if message.HasField("result") and len(message.result.value) > plan.payload_gate:
-        plan.upload(message.result, "ExecutionCompletedEvent.result")
+    if message.HasField("result") and len(text := message.result.value) > plan.payload_gate:
+        plan.upload(message.result, "ExecutionCompletedEvent.result", text)
     if message.HasField("failureDetails"):
         externalize_task_failure_details(message.failureDetails, plan)
 
 
 def externalize_execution_terminated_event(message: pb.ExecutionTerminatedEvent, plan: ExternalizePlan) -> None:
     """Note the large payloads of `ExecutionTerminatedEvent`: input."""
-    if message.HasField("input") and len(message.input.value) > plan.payload_gate:
-        plan.upload(message.input, "ExecutionTerminatedEvent.input")
+    if message.HasField("input") and len(text := message.input.value) > plan.payload_gate:
+        plan.upload(message.input, "ExecutionTerminatedEvent.input", text)
 
 
 def externalize_task_scheduled_event(message: pb.TaskScheduledEvent, plan: ExternalizePlan) -> None:
     """Note the large payloads of `TaskScheduledEvent`: input."""
-    if message.HasField("input") and len(message.input.value) > plan.payload_gate:
-        plan.upload(message.input, "TaskScheduledEvent.input")
+    if message.HasField("input") and len(text := message.input.value) > plan.payload_gate:
+        plan.upload(message.input, "TaskScheduledEvent.input", text)
 
 
 def externalize_task_completed_event(message: pb.TaskCompletedEvent, plan: ExternalizePlan) -> None:
     """Note the large payloads of `TaskCompletedEvent`: result."""
-    if message.HasField("result") and len(message.result.value) > plan.payload_gate:
-        plan.upload(message.result, "TaskCompletedEvent.result")
+    if message.HasField("result") and len(text := message.result.value) > plan.payload_gate:
+        plan.upload(message.result, "TaskCompletedEvent.result", text)
 
 
 def externalize_task_failed_event(message: pb.TaskFailedEvent, plan: ExternalizePlan) -> None:
@@ -77,16 +77,16 @@ def externalize_sub_orchestration_instance_created_event(
     message: pb.SubOrchestrationInstanceCreatedEvent, plan: ExternalizePlan
 ) -> None:
     """Note the large payloads of `SubOrchestrationInstanceCreatedEvent`: input."""
-    if message.HasField("input") and len(message.input.value) > plan.payload_gate:
-        plan.upload(message.input, "SubOrchestrationInstanceCreatedEvent.input")
+    if message.HasField("input") and len(text := message.input.value) > plan.payload_gate:
+        plan.upload(message.input, "SubOrchestrationInstanceCreatedEvent.input", text)
 
 
 def externalize_sub_orchestration_instance_completed_event(
     message: pb.SubOrchestrationInstanceCompletedEvent, plan: ExternalizePlan
 ) -> None:
     """Note the large payloads of `SubOrchestrationInstanceCompletedEvent`: result."""
-    if message.HasField("result") and len(message.result.value) > plan.payload_gate:
-        plan.upload(message.result, "SubOrchestrationInstanceCompletedEvent.result")
+    if message.HasField("result") and len(text := message.result.value) > plan.payload_gate:
+        plan.upload(message.result, "SubOrchestrationInstanceCompletedEvent.result", text)
 
 
 def externalize_sub_orchestration_instance_failed_event(
@@ -99,20 +99,20 @@ def externalize_sub_orchestration_instance_failed_event(
 
 def externalize_event_sent_event(message: pb.EventSentEvent, plan: ExternalizePlan) -> None:
     """Note the large payloads of `EventSentEvent`: input."""
-    if message.HasField("input") and len(message.input.value) > plan.payload_gate:
-        plan.upload(message.input, "EventSentEvent.input")
+    if message.HasField("input") and len(text := message.input.value) > plan.payload_gate:
+        plan.upload(message.input, "EventSentEvent.input", text)
 
 
 def externalize_event_raised_event(message: pb.EventRaisedEvent, plan: ExternalizePlan) -> None:
     """Note the large payloads of `EventRaisedEvent`: input."""
-    if message.HasField("input") and len(message.input.value) > plan.payload_gate:
-        plan.upload(message.input, "EventRaisedEvent.input")
+    if message.HasField("input") and len(text := message.input.value) > plan.payload_gate:
+        plan.upload(message.input, "EventRaisedEvent.input", text)
 
 
 def externalize_generic_event(message: pb.GenericEvent, plan: ExternalizePlan) -> None:
     """Note the large payloads of `GenericEvent`: data."""
-    if message.HasField("data") and len(message.data.value) > plan.payload_gate:
-        plan.upload(message.data, "GenericEvent.data")
+    if message.HasField("data") and len(text := message.data.value) > plan.payload_gate:
+        plan.upload(message.data, "GenericEvent.data", text)
 
 
 def externalize_history_state_event(message: pb.HistoryStateEvent, plan: ExternalizePlan) -> None:
@@ -123,42 +123,42 @@ def externalize_history_state_event(message: pb.HistoryStateEvent, plan: Externa
 
 def externalize_continue_as_new_event(message: pb.ContinueAsNewEvent, plan: ExternalizePlan) -> None:
     """Note the large payloads of `ContinueAsNewEvent`: input."""
-    if message.HasField("input") and len(message.input.value) > plan.payload_gate:
-        plan.upload(message.input, "ContinueAsNewEvent.input")
+    if message.HasField("input") and len(text := message.input.value) > plan.payload_gate:
+        plan.upload(message.input, "ContinueAsNewEvent.input", text)
 
 
 def externalize_execution_suspended_event(message: pb.ExecutionSuspendedEvent, plan: ExternalizePlan) -> None:
     """Note the large payloads of `ExecutionSuspendedEvent`: input."""
-    if message.HasField("input") and len(message.input.value) > plan.payload_gate:
-        plan.upload(message.input, "ExecutionSuspendedEvent.input")
+    if message.HasField("input") and len(text := message.input.value) > plan.payload_gate:
+        plan.upload(message.input, "ExecutionSuspendedEvent.input", text)
 
 
 def externalize_execution_resumed_event(message: pb.ExecutionResumedEvent, plan: ExternalizePlan) -> None:
     """Note the large payloads of `ExecutionResumedEvent`: input."""
-    if message.HasField("input") and len(message.input.value) > plan.payload_gate:
-        plan.upload(message.input, "ExecutionResumedEvent.input")
+    if message.HasField("input") and len(text := message.input.value) > plan.payload_gate:
+        plan.upload(message.input, "ExecutionResumedEvent.input", text)
 
 
 def externalize_entity_operation_signaled_event(
     message: pb.EntityOperationSignaledEvent, plan: ExternalizePlan
 ) -> None:
     """Note the large payloads of `EntityOperationSignaledEvent`: input."""
-    if message.HasField("input") and len(message.input.value) > plan.payload_gate:
-        plan.upload(message.input, "EntityOperationSignaledEvent.input")
+    if message.HasField("input") and len(text := message.input.value) > plan.payload_gate:
+        plan.upload(message.input, "EntityOperationSignaledEvent.input", text)
 
 
 def externalize_entity_operation_called_event(message: pb.EntityOperationCalledEvent, plan: ExternalizePlan) -> None:
     """Note the large payloads of `EntityOperationCalledEvent`: input."""
-    if message.HasField("input") and len(message.input.value) > plan.payload_gate:
-        plan.upload(message.input, "EntityOperationCalledEvent.input")
+    if message.HasField("input") and len(text := message.input.value) > plan.payload_gate:
+        plan.upload(message.input, "EntityOperationCalledEvent.input", text)
 
 
 def externalize_entity_operation_completed_event(
     message: pb.EntityOperationCompletedEvent, plan: ExternalizePlan
 ) -> None:
     """Note the large payloads of `EntityOperationCompletedEvent`: output."""
-    if message.HasField("output") and len(message.output.value) > plan.payload_gate:
-        plan.upload(message.output, "EntityOperationCompletedEvent.output")
+    if message.HasField("output") and len(text := message.output.value) > plan.payload_gate:
+        plan.upload(message.output, "EntityOperationCompletedEvent.output", text)
 
 
 def externalize_entity_operation_failed_event(message: pb.EntityOperationFailedEvent, plan: ExternalizePlan) -> None:
@@ -169,10 +169,10 @@ def externalize_entity_operation_failed_event(message: pb.EntityOperationFailedE
 
 def externalize_execution_rewound_event(message: pb.ExecutionRewoundEvent, plan: ExternalizePlan) -> None:
     """Note the large payloads of `ExecutionRewoundEvent`: reason, input."""
-    if message.HasField("reason") and len(message.reason.value) > plan.diagnostic_gate:
-        plan.upload(message.reason, "ExecutionRewoundEvent.reason")
-    if message.HasField("input") and len(message.input.value) > plan.payload_gate:
-        plan.upload(message.input, "ExecutionRewoundEvent.input")
+    if message.HasField("reason") and len(text := message.reason.value) > plan.diagnostic_gate:
+        plan.upload(message.reason, "ExecutionRewoundEvent.reason", text)
+    if message.HasField("input") and len(text := message.input.value) > plan.payload_gate:
+        plan.upload(message.input, "ExecutionRewoundEvent.input", text)
 
 
 def externalize_history_event(message: pb.HistoryEvent, plan: ExternalizePlan) -> None:
@@ -241,30 +241,30 @@ def externalize_history_event(message: pb.HistoryEvent, plan: ExternalizePlan) -
 
 def externalize_schedule_task_action(message: pb.ScheduleTaskAction, plan: ExternalizePlan) -> None:
     """Note the large payloads of `ScheduleTaskAction`: input."""
-    if message.HasField("input") and len(message.input.value) > plan.payload_gate:
-        plan.upload(message.input, "ScheduleTaskAction.input")
+    if message.HasField("input") and len(text := message.input.value) > plan.payload_gate:
+        plan.upload(message.input, "ScheduleTaskAction.input", text)
 
 
 def externalize_create_sub_orchestration_action(
     message: pb.CreateSubOrchestrationAction, plan: ExternalizePlan
 ) -> None:
     """Note the large payloads of `CreateSubOrchestrationAction`: input."""
-    if message.HasField("input") and len(message.input.value) > plan.payload_gate:
-        plan.upload(message.input, "CreateSubOrchestrationAction.input")
+    if message.HasField("input") and len(text := message.input.value) > plan.payload_gate:
+        plan.upload(message.input, "CreateSubOrchestrationAction.input", text)
 
 
 def externalize_send_event_action(message: pb.SendEventAction, plan: ExternalizePlan) -> None:
     """Note the large payloads of `SendEventAction`: data."""
-    if message.HasField("data") and len(message.data.value) > plan.payload_gate:
-        plan.upload(message.data, "SendEventAction.data")
+    if message.HasField("data") and len(text := message.data.value) > plan.payload_gate:
+        plan.upload(message.data, "SendEventAction.data", text)
 
 
 def externalize_complete_orchestration_action(message: pb.CompleteOrchestrationAction, plan: ExternalizePlan) -> None:
     """Note the large payloads of `CompleteOrchestrationAction`: result, details, carryoverEvents, failureDetails."""
-    if message.HasField("result") and len(message.result.value) > plan.payload_gate:
-        plan.upload(message.result, "CompleteOrchestrationAction.result")
-    if message.HasField("details") and len(message.details.value) > plan.payload_gate:
-        plan.upload(message.details, "CompleteOrchestrationAction.details")
+    if message.HasField("result") and len(text := message.result.value) > plan.payload_gate:
+        plan.upload(message.result, "CompleteOrchestrationAction.result", text)
+    if message.HasField("details") and len(text := message.details.value) > plan.payload_gate:
+        plan.upload(message.details, "CompleteOrchestrationAction.details", text)
     for carryoverEvents_item in message.carryoverEvents:
         externalize_history_event(carryoverEvents_item, plan)
     if message.HasField("failureDetails"):
@@ -273,8 +273,8 @@ def externalize_complete_orchestration_action(message: pb.CompleteOrchestrationA
 
 def externalize_terminate_orchestration_action(message: pb.TerminateOrchestrationAction, plan: ExternalizePlan) -> None:
     """Note the large payloads of `TerminateOrchestrationAction`: reason."""
-    if message.HasField("reason") and len(message.reason.value) > plan.payload_gate:
-        plan.upload(message.reason, "TerminateOrchestrationAction.reason")
+    if message.HasField("reason") and len(text := message.reason.value) > plan.payload_gate:
+        plan.upload(message.reason, "TerminateOrchestrationAction.reason", text)
 
 
 def externalize_send_entity_message_action(message: pb.SendEntityMessageAction, plan: ExternalizePlan) -> None:
@@ -331,14 +331,14 @@ def externalize_orchestrator_response(message: pb.OrchestratorResponse, plan: Ex
     """Note the large payloads of `OrchestratorResponse`: actions, customStatus."""
     for actions_item in message.actions:
         externalize_orchestrator_action(actions_item, plan)
-    if message.HasField("customStatus") and len(message.customStatus.value) > plan.payload_gate:
-        plan.upload(message.customStatus, "OrchestratorResponse.customStatus")
+    if message.HasField("customStatus") and len(text := message.customStatus.value) > plan.payload_gate:
+        plan.upload(message.customStatus, "OrchestratorResponse.customStatus", text)
 
 
 def externalize_create_instance_request(message: pb.CreateInstanceRequest, plan: ExternalizePlan) -> None:
     """Note the large payloads of `CreateInstanceRequest`: input."""
-    if message.HasField("input") and len(message.input.value) > plan.payload_gate:
-        plan.upload(message.input, "CreateInstanceRequest.input")
+    if message.HasField("input") and len(text := message.input.value) > plan.payload_gate:
+        plan.upload(message.input, "CreateInstanceRequest.input", text)
 
 
 def externalize_get_instance_response(message: pb.GetInstanceResponse, plan: ExternalizePlan) -> None:
@@ -349,44 +349,44 @@ def externalize_get_instance_response(message: pb.GetInstanceResponse, plan: Ext
 
 def externalize_rewind_instance_request(message: pb.RewindInstanceRequest, plan: ExternalizePlan) -> None:
     """Note the large payloads of `RewindInstanceRequest`: reason."""
-    if message.HasField("reason") and len(message.reason.value) > plan.diagnostic_gate:
-        plan.upload(message.reason, "RewindInstanceRequest.reason")
+    if message.HasField("reason") and len(text := message.reason.value) > plan.diagnostic_gate:
+        plan.upload(message.reason, "RewindInstanceRequest.reason", text)
 
 
 def externalize_orchestration_state(message: pb.OrchestrationState, plan: ExternalizePlan) -> None:
     """Note the large payloads of `OrchestrationState`: input, output, customStatus, failureDetails."""
-    if message.HasField("input") and len(message.input.value) > plan.payload_gate:
-        plan.upload(message.input, "OrchestrationState.input")
-    if message.HasField("output") and len(message.output.value) > plan.payload_gate:
-        plan.upload(message.output, "OrchestrationState.output")
-    if message.HasField("customStatus") and len(message.customStatus.value) > plan.payload_gate:
-        plan.upload(message.customStatus, "OrchestrationState.customStatus")
+    if message.HasField("input") and len(text := message.input.value) > plan.payload_gate:
+        plan.upload(message.input, "OrchestrationState.input", text)
+    if message.HasField("output") and len(text := message.output.value) > plan.payload_gate:
+        plan.upload(message.output, "OrchestrationState.output", text)
+    if message.HasField("customStatus") and len(text := message.customStatus.value) > plan.payload_gate:
+        plan.upload(message.customStatus, "OrchestrationState.customStatus", text)
     if message.HasField("failureDetails"):
         externalize_task_failure_details(message.failureDetails, plan)
 
 
 def externalize_raise_event_request(message: pb.RaiseEventRequest, plan: ExternalizePlan) -> None:
     """Note the large payloads of `RaiseEventRequest`: input."""
-    if message.HasField("input") and len(message.input.value) > plan.payload_gate:
-        plan.upload(message.input, "RaiseEventRequest.input")
+    if message.HasField("input") and len(text := message.input.value) > plan.payload_gate:
+        plan.upload(message.input, "RaiseEventRequest.input", text)
 
 
 def externalize_terminate_request(message: pb.TerminateRequest, plan: ExternalizePlan) -> None:
     """Note the large payloads of `TerminateRequest`: output."""
-    if message.HasField("output") and len(message.output.value) > plan.payload_gate:
-        plan.upload(message.output, "TerminateRequest.output")
+    if message.HasField("output") and len(text := message.output.value) > plan.payload_gate:
+        plan.upload(message.output, "TerminateRequest.output", text)
 
 
 def externalize_suspend_request(message: pb.SuspendRequest, plan: ExternalizePlan) -> None:
     """Note the large payloads of `SuspendRequest`: reason."""
-    if message.HasField("reason") and len(message.reason.value) > plan.payload_gate:
-        plan.upload(message.reason, "SuspendRequest.reason")
+    if message.HasField("reason") and len(text := message.reason.value) > plan.payload_gate:
+        plan.upload(message.reason, "SuspendRequest.reason", text)
 
 
 def externalize_resume_request(message: pb.ResumeRequest, plan: ExternalizePlan) -> None:
     """Note the large payloads of `ResumeRequest`: reason."""
-    if message.HasField("reason") and len(message.reason.value) > plan.payload_gate:
-        plan.upload(message.reason, "ResumeRequest.reason")
+    if message.HasField("reason") and len(text := message.reason.value) > plan.payload_gate:
+        plan.upload(message.reason, "ResumeRequest.reason", text)
 
 
 def externalize_query_instances_response(message: pb.QueryInstancesResponse, plan: ExternalizePlan) -> None:
@@ -397,8 +397,8 @@ def externalize_query_instances_response(message: pb.QueryInstancesResponse, pla
 
 def externalize_signal_entity_request(message: pb.SignalEntityRequest, plan: ExternalizePlan) -> None:
     """Note the large payloads of `SignalEntityRequest`: input."""
-    if message.HasField("input") and len(message.input.value) > plan.payload_gate:
-        plan.upload(message.input, "SignalEntityRequest.input")
+    if message.HasField("input") and len(text := message.input.value) > plan.payload_gate:
+        plan.upload(message.input, "SignalEntityRequest.input", text)
 
 
 def externalize_get_entity_response(message: pb.GetEntityResponse, plan: ExternalizePlan) -> None:
@@ -415,14 +415,14 @@ def externalize_query_entities_response(message: pb.QueryEntitiesResponse, plan:
 
 def externalize_entity_metadata(message: pb.EntityMetadata, plan: ExternalizePlan) -> None:
     """Note the large payloads of `EntityMetadata`: serializedState."""
-    if message.HasField("serializedState") and len(message.serializedState.value) > plan.payload_gate:
-        plan.upload(message.serializedState, "EntityMetadata.serializedState")
+    if message.HasField("serializedState") and len(text := message.serializedState.value) > plan.payload_gate:
+        plan.upload(message.serializedState, "EntityMetadata.serializedState", text)
 
 
 def externalize_entity_batch_request(message: pb.EntityBatchRequest, plan: ExternalizePlan) -> None:
     """Note the large payloads of `EntityBatchRequest`: entityState, operations."""
-    if message.HasField("entityState") and len(message.entityState.value) > plan.payload_gate:
-        plan.upload(message.entityState, "EntityBatchRequest.entityState")
+    if message.HasField("entityState") and len(text := message.entityState.value) > plan.payload_gate:
+        plan.upload(message.entityState, "EntityBatchRequest.entityState", text)
     for operations_item in message.operations:
         externalize_operation_request(operations_item, plan)
 
@@ -433,24 +433,24 @@ def externalize_entity_batch_result(message: pb.EntityBatchResult, plan: Externa
         externalize_operation_result(results_item, plan)
     for actions_item in message.actions:
         externalize_operation_action(actions_item, plan)
-    if message.HasField("entityState") and len(message.entityState.value) > plan.payload_gate:
-        plan.upload(message.entityState, "EntityBatchResult.entityState")
+    if message.HasField("entityState") and len(text := message.entityState.value) > plan.payload_gate:
+        plan.upload(message.entityState, "EntityBatchResult.entityState", text)
     if message.HasField("failureDetails"):
         externalize_task_failure_details(message.failureDetails, plan)
 
 
 def externalize_entity_request(message: pb.EntityRequest, plan: ExternalizePlan) -> None:
     """Note the large payloads of `EntityRequest`: entityState, operationRequests."""
-    if message.HasField("entityState") and len(message.entityState.value) > plan.payload_gate:
-        plan.upload(message.entityState, "EntityRequest.entityState")
+    if message.HasField("entityState") and len(text := message.entityState.value) > plan.payload_gate:
+        plan.upload(message.entityState, "EntityRequest.entityState", text)
     for operationRequests_item in message.operationRequests:
         externalize_history_event(operationRequests_item, plan)
 
 
 def externalize_operation_request(message: pb.OperationRequest, plan: ExternalizePlan) -> None:
     """Note the large payloads of `OperationRequest`: input."""
-    if message.HasField("input") and len(message.input.value) > plan.payload_gate:
-        plan.upload(message.input, "OperationRequest.input")
+    if message.HasField("input") and len(text := message.input.value) > plan.payload_gate:
+        plan.upload(message.input, "OperationRequest.input", text)
 
 
 def externalize_operation_result(message: pb.OperationResult, plan: ExternalizePlan) -> None:
@@ -466,8 +466,8 @@ def externalize_operation_result(message: pb.OperationResult, plan: ExternalizeP
 
 def externalize_operation_result_success(message: pb.OperationResultSuccess, plan: ExternalizePlan) -> None:
     """Note the large payloads of `OperationResultSuccess`: result."""
-    if message.HasField("result") and len(message.result.value) > plan.payload_gate:
-        plan.upload(message.result, "OperationResultSuccess.result")
+    if message.HasField("result") and len(text := message.result.value) > plan.payload_gate:
+        plan.upload(message.result, "OperationResultSuccess.result", text)
 
 
 def externalize_operation_result_failure(message: pb.OperationResultFailure, plan: ExternalizePlan) -> None:
@@ -489,22 +489,22 @@ def externalize_operation_action(message: pb.OperationAction, plan: ExternalizeP
 
 def externalize_send_signal_action(message: pb.SendSignalAction, plan: ExternalizePlan) -> None:
     """Note the large payloads of `SendSignalAction`: input."""
-    if message.HasField("input") and len(message.input.value) > plan.payload_gate:
-        plan.upload(message.input, "SendSignalAction.input")
+    if message.HasField("input") and len(text := message.input.value) > plan.payload_gate:
+        plan.upload(message.input, "SendSignalAction.input", text)
 
 
 def externalize_start_new_orchestration_action(message: pb.StartNewOrchestrationAction, plan: ExternalizePlan) -> None:
     """Note the large payloads of `StartNewOrchestrationAction`: input."""
-    if message.HasField("input") and len(message.input.value) > plan.payload_gate:
-        plan.upload(message.input, "StartNewOrchestrationAction.input")
+    if message.HasField("input") and len(text := message.input.value) > plan.payload_gate:
+        plan.upload(message.input, "StartNewOrchestrationAction.input", text)
 
 
 def externalize_skip_graceful_orchestration_terminations_request(
     message: pb.SkipGracefulOrchestrationTerminationsRequest, plan: ExternalizePlan
 ) -> None:
     """Note the large payloads of `SkipGracefulOrchestrationTerminationsRequest`: reason."""
-    if message.HasField("reason") and len(message.reason.value) > plan.payload_gate:
-        plan.upload(message.reason, "SkipGracefulOrchestrationTerminationsRequest.reason")
+    if message.HasField("reason") and len(text := message.reason.value) > plan.payload_gate:
+        plan.upload(message.reason, "SkipGracefulOrchestrationTerminationsRequest.reason", text)
 
 
 def externalize_work_item(message: pb.WorkItem, plan: ExternalizePlan) -> None:

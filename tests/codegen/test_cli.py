@@ -92,12 +92,12 @@ def test_one_field_more(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert walkers == [
         '-    """Note the tokens of `ActivityResponse`: result, failureDetails."""',
         '+    """Note the tokens of `ActivityResponse`: result, failureDetails, summary."""',
-        '+    if message.HasField("summary") and message.summary.value.startswith(plan.prefixes):',
-        '+        plan.download(message.summary, "ActivityResponse.summary")',
+        '+    if message.HasField("summary") and (text := message.summary.value).startswith(plan.prefixes):',
+        '+        plan.download(message.summary, "ActivityResponse.summary", text)',
         '-    """Note the large payloads of `ActivityResponse`: result, failureDetails."""',
         '+    """Note the large payloads of `ActivityResponse`: result, failureDetails, summary."""',
-        '+    if message.HasField("summary") and len(message.summary.value) > plan.payload_gate:',
-        '+        plan.upload(message.summary, "ActivityResponse.summary")',
+        '+    if message.HasField("summary") and len(text := message.summary.value) > plan.payload_gate:',
+        '+        plan.upload(message.summary, "ActivityResponse.summary", text)',
     ]
     assert [line for line in changed if '"ActivityResponse.summary": ' in line] == [
         '+        "ActivityResponse.summary": "payload",'

@@ -28,8 +28,8 @@ def test_a_message_that_contains_itself(tmp_path: Path) -> None:
             """Note the large payloads of `Failure`: inner, trace."""
             if message.HasField("inner"):
                 externalize_failure(message.inner, plan)
-            if message.HasField("trace") and len(message.trace.value) > plan.payload_gate:
-                plan.upload(message.trace, "Failure.trace")
+            if message.HasField("trace") and len(text := message.trace.value) > plan.payload_gate:
+                plan.upload(message.trace, "Failure.trace", text)
     ''')
 
 

@@ -55,10 +55,10 @@ def test_a_whole_module(tmp_path: Path) -> None:
 
         def externalize_task(message: pb.Task, plan: ExternalizePlan) -> None:
             """Note the large payloads of `Task`: input, trace."""
-            if message.HasField("input") and len(message.input.value) > plan.payload_gate:
-                plan.upload(message.input, "Task.input")
-            if message.HasField("trace") and len(message.trace.value) > plan.diagnostic_gate:
-                plan.upload(message.trace, "Task.trace")
+            if message.HasField("input") and len(text := message.input.value) > plan.payload_gate:
+                plan.upload(message.input, "Task.input", text)
+            if message.HasField("trace") and len(text := message.trace.value) > plan.diagnostic_gate:
+                plan.upload(message.trace, "Task.trace", text)
     ''')
 
 
@@ -67,10 +67,10 @@ def test_diagnostics_are_resolved_as_payloads(tmp_path: Path) -> None:
     assert functions(built, "deexternalize") == dedent('''
         def deexternalize_task(message: pb.Task, plan: DeexternalizePlan) -> None:
             """Note the tokens of `Task`: input, trace."""
-            if message.HasField("input") and message.input.value.startswith(plan.prefixes):
-                plan.download(message.input, "Task.input")
-            if message.HasField("trace") and message.trace.value.startswith(plan.prefixes):
-                plan.download(message.trace, "Task.trace")
+            if message.HasField("input") and (text := message.input.value).startswith(plan.prefixes):
+                plan.download(message.input, "Task.input", text)
+            if message.HasField("trace") and (text := message.trace.value).startswith(plan.prefixes):
+                plan.download(message.trace, "Task.trace", text)
     ''')
 
 
@@ -104,14 +104,14 @@ def test_every_shape_of_a_field(tmp_path: Path) -> None:
             for leaves_item in message.leaves:
                 externalize_leaf(leaves_item, plan)
             for texts_item in message.texts:
-                if len(texts_item.value) > plan.payload_gate:
-                    plan.upload(texts_item, "pkg.Root.texts")
+                if len(text := texts_item.value) > plan.payload_gate:
+                    plan.upload(texts_item, "pkg.Root.texts", text)
             match message.WhichOneof("kind"):
                 case "one":
                     externalize_leaf(message.one, plan)
                 case "text":
-                    if len(message.text.value) > plan.payload_gate:
-                        plan.upload(message.text, "pkg.Root.text")
+                    if len(text := message.text.value) > plan.payload_gate:
+                        plan.upload(message.text, "pkg.Root.text", text)
                 case "silent" | "number" | None:
                     pass
             if message.HasField("last"):
@@ -122,16 +122,16 @@ def test_every_shape_of_a_field(tmp_path: Path) -> None:
 
         def externalize_leaf(message: pb.Leaf, plan: ExternalizePlan) -> None:
             """Note the large payloads of `pkg.Leaf`: data."""
-            if message.HasField("data") and len(message.data.value) > plan.payload_gate:
-                plan.upload(message.data, "pkg.Leaf.data")
+            if message.HasField("data") and len(text := message.data.value) > plan.payload_gate:
+                plan.upload(message.data, "pkg.Leaf.data", text)
 
 
         def externalize_leaf_inner(message: pb.Leaf.Inner, plan: ExternalizePlan) -> None:
             """Note the large payloads of `pkg.Leaf.Inner`: value."""
             match message.WhichOneof("only"):
                 case "value":
-                    if len(message.value.value) > plan.payload_gate:
-                        plan.upload(message.value, "pkg.Leaf.Inner.value")
+                    if len(text := message.value.value) > plan.payload_gate:
+                        plan.upload(message.value, "pkg.Leaf.Inner.value", text)
                 case None:
                     pass
     ''')
@@ -152,14 +152,14 @@ def test_a_walk_of_very_many_tokens_asks_whether_there_is_one(tmp_path: Path) ->
             if message.HasField("last"):
                 deexternalize_leaf(message.last, plan)
             for texts_item in message.texts:
-                if texts_item.value.startswith(plan.prefixes):
-                    plan.download(texts_item, "Root.texts")
+                if (text := texts_item.value).startswith(plan.prefixes):
+                    plan.download(texts_item, "Root.texts", text)
 
 
         def deexternalize_leaf(message: pb.Leaf, plan: DeexternalizePlan) -> None:
             """Note the tokens of `Leaf`: data."""
-            if message.HasField("data") and message.data.value.startswith(plan.prefixes):
-                plan.download(message.data, "Leaf.data")
+            if message.HasField("data") and (text := message.data.value).startswith(plan.prefixes):
+                plan.download(message.data, "Leaf.data", text)
     ''')
 
 
@@ -176,7 +176,7 @@ class Visits:
     def rules_out(self, message: Message, *repeated: Sequence[Message]) -> bool:
         return self.has_none
 
-    def upload(self, field: Message, path: str) -> None:
+    def upload(self, field: Message, path: str, text: str) -> None:
         self.paths.append(path)
 
     download = upload

@@ -157,8 +157,8 @@ def test_every_field_in_its_function(project: Path) -> None:
             if message.HasField("ask"):
                 externalize_ask(message.ask, plan)
             for notes_item in message.notes.values():
-                if len(notes_item.value) > plan.payload_gate:
-                    plan.upload(notes_item, "hub.Answer.notes")
+                if len(text := notes_item.value) > plan.payload_gate:
+                    plan.upload(notes_item, "hub.Answer.notes", text)
 
 
         def externalize_back_v1_task(message: state_pb2.Task, plan: ExternalizePlan) -> None:
@@ -173,16 +173,16 @@ def test_every_field_in_its_function(project: Path) -> None:
             """Note the large payloads of `back.v1.Task.Item`: item, text."""
             if message.HasField("item"):
                 externalize_hub_task_item(message.item, plan)
-            if message.HasField("text") and len(message.text.value) > plan.payload_gate:
-                plan.upload(message.text, "back.v1.Task.Item.text")
+            if message.HasField("text") and len(text := message.text.value) > plan.payload_gate:
+                plan.upload(message.text, "back.v1.Task.Item.text", text)
 
 
         def externalize_keywords(message: state_pb2.Keywords, plan: ExternalizePlan) -> None:
             """Note the large payloads of `back.v1.Keywords`: from, class, import, lambda, with, while, and, or, as."""
             if message.HasField("from"):
                 from_: StringValue = getattr(message, "from")
-                if len(from_.value) > plan.payload_gate:
-                    plan.upload(from_, "back.v1.Keywords.from")
+                if len(text := from_.value) > plan.payload_gate:
+                    plan.upload(from_, "back.v1.Keywords.from", text)
             if message.HasField("class"):
                 class_: base_pb2.Failure = getattr(message, "class")
                 externalize_failure(class_, plan)
@@ -191,20 +191,20 @@ def test_every_field_in_its_function(project: Path) -> None:
                 externalize_failure(import_item, plan)
             lambda_: Iterable[StringValue] = getattr(message, "lambda")
             for lambda_item in lambda_:
-                if len(lambda_item.value) > plan.payload_gate:
-                    plan.upload(lambda_item, "back.v1.Keywords.lambda")
+                if len(text := lambda_item.value) > plan.payload_gate:
+                    plan.upload(lambda_item, "back.v1.Keywords.lambda", text)
             with_: Iterable[StringValue] = getattr(message, "with").values()
             for with_item in with_:
-                if len(with_item.value) > plan.payload_gate:
-                    plan.upload(with_item, "back.v1.Keywords.with")
+                if len(text := with_item.value) > plan.payload_gate:
+                    plan.upload(with_item, "back.v1.Keywords.with", text)
             while_: Iterable[base_pb2.Failure] = getattr(message, "while").values()
             for while_item in while_:
                 externalize_failure(while_item, plan)
             match message.WhichOneof("is"):
                 case "and":
                     and_: StringValue = getattr(message, "and")
-                    if len(and_.value) > plan.payload_gate:
-                        plan.upload(and_, "back.v1.Keywords.and")
+                    if len(text := and_.value) > plan.payload_gate:
+                        plan.upload(and_, "back.v1.Keywords.and", text)
                 case "or":
                     or_: base_pb2.Task = getattr(message, "or")
                     externalize_hub_task(or_, plan)

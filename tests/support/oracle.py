@@ -56,7 +56,8 @@ class Visits:
     def rules_out(self, message: Message, *repeated: Sequence[Message]) -> bool:
         return False
 
-    def upload(self, field: StringValue, path: str) -> None:
+    def upload(self, field: StringValue, path: str, text: str) -> None:
+        assert text == field.value
         self.fields.append((field, path))
 
     download = upload

@@ -79,17 +79,19 @@ class ExternalizePlan:
         self._maximum = max_payload_bytes
         self._is_token = is_token
 
-    def upload(self, field: StringValue, path: str) -> None:
+    def upload(self, field: StringValue, path: str, text: str | None = None) -> None:
         """Collect `field` if it is larger than the threshold and not a token.
 
         Args:
             field: the wrapper that holds the text.
             path: the path of the field, as `Message.field`.
+            text: the text of the field, where the walker has read it: each read makes a new one.
 
         Raises:
             PayloadTooLargeError: the payload is over `max_payload_bytes`.
         """
-        text = field.value
+        if text is None:
+            text = field.value
         if len(text) <= self._threshold and text.isascii():  # as many bytes as characters: no need to encode it
             return
         data = text.encode()
@@ -132,16 +134,18 @@ class DeexternalizePlan:
                 return message.SerializeToString().rfind(mark) < 0  # from the end: 3 times faster in CPython, on JSON
         return False
 
-    def download(self, field: StringValue, path: str) -> None:
+    def download(self, field: StringValue, path: str, text: str | None = None) -> None:
         """Collect `field` if its whole text is a token.
 
         Args:
             field: the wrapper that holds the text.
             path: the path of the field, as `Message.field`.
+            text: the text of the field, where the walker has read it.
         """
-        token = field.value
-        if self._is_token(token):
-            self.downloads.append(PlannedDownload(field, path, token))
+        if text is None:
+            text = field.value
+        if self._is_token(text):
+            self.downloads.append(PlannedDownload(field, path, text))
 
 
 def check_maximum(path: str, size: int, maximum: int) -> None:
