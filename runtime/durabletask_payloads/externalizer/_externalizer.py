@@ -121,7 +121,7 @@ class Externalizer(Closing):
             check_schema(message)
         budget = self.message_budget_bytes if budget_bytes is None else budget_bytes
         size = self._sizing.size_unless_small(message, self._store.options.threshold_bytes, budget)
-        return NOTHING_TO_UPLOAD if size is None else plan_uploads(message, self._store, size, budget)
+        return NOTHING_TO_UPLOAD if size is None else plan_uploads(message, self._store, size, budget, self._sizing)
 
     def has_tokens(self, message: Message) -> bool:
         """Return whether `deexternalize` would change `message`. Does no I/O.

@@ -70,7 +70,7 @@ def _plan(message: Message, store: PayloadStoreLike) -> UploadPlan | None:
     threshold = store.options.threshold_bytes
     budget = MESSAGE_BUDGET_BYTES if threshold < MESSAGE_BUDGET_BYTES else _budget(threshold)  # most need no call
     size = _SIZING.size_unless_small(message, threshold, budget)
-    return None if size is None else plan_uploads(message, store, size, budget)
+    return None if size is None else plan_uploads(message, store, size, budget, _SIZING)
 
 
 def _budget(threshold: int) -> int:

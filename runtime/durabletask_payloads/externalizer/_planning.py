@@ -10,6 +10,7 @@ import durabletask_payloads_walkers as walkers
 from durabletask_payloads._errors import PayloadTooLargeError
 
 from ._plan import DeexternalizePlan, ExternalizePlan, PlannedDownload, PlannedUpload, check_maximum
+from ._sizing import UNMEASURED, estimate
 from ._walkers import walkers_by_class
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from durabletask_payloads.stores._base import PayloadStoreLike
+
+    from ._sizing import Sizing
 
 MESSAGE_BUDGET_BYTES = 3_900_000
 """The default limit of an outgoing message, in bytes: gRPC accepts 4 MiB, headers and transport included."""
@@ -63,40 +66,74 @@ class UploadPlan(NamedTuple):
 NOTHING_TO_UPLOAD = UploadPlan()
 
 
-def plan_uploads(message: Message, store: PayloadStoreLike, size: int, budget: int | None) -> UploadPlan:
-    """Plan the uploads for a `message` of `size` bytes: payloads over the threshold, and what the budget asks for.
+def plan_uploads(
+    message: Message, store: PayloadStoreLike, size: int, budget: int | None, sizing: Sizing
+) -> UploadPlan:
+    """Plan the uploads for `message`: payloads over the threshold, and what the budget asks for.
 
-    The size is a parameter because measuring it takes, for a moment, as much memory as two further copies.
+    Args:
+        message: a message of the Durable Task protos.
+        store: its options have threshold and maximum.
+        size: the size of `message` by `sizing`, in bytes, or UNMEASURED. It is a parameter because measuring takes,
+            for a moment, as much memory as two further copies.
+        budget: the largest that a message may be, in bytes; None for no limit.
+        sizing: learns from the plan.
     """
-    walk = walkers_by_class[type(message)].externalize
-    options = store.options
-    threshold, maximum = options.threshold_bytes, options.max_stored_payload_bytes
-    if budget is None or size <= budget:
-        plan = ExternalizePlan(threshold, sys.maxsize, store.is_known_token)
-        if walk is not None:
-            walk(message, plan)
-        return UploadPlan(plan.uploads, _error(plan.uploads, maximum))
-    # One walk collects whatever could help; the sizes then decide.
+    plan = _plan_measured if size != UNMEASURED and (budget is None or size <= budget) else _plan_within
+    planned = plan(message, store, size, budget)
+    sizing.learn(message, planned.uploads)
+    return planned
+
+
+def _plan_measured(message: Message, store: PayloadStoreLike, size: int, budget: int | None) -> UploadPlan:
+    plan = ExternalizePlan(store.options.threshold_bytes, sys.maxsize, store.is_known_token)
+    _walk(message, plan)
+    return UploadPlan(plan.uploads, _error(plan.uploads, store.options.max_stored_payload_bytes))
+
+
+def _plan_within(message: Message, store: PayloadStoreLike, size: int, budget: int | None) -> UploadPlan:
+    """Plan by one walk that collects whatever could help; the sizes then decide."""
+    threshold, maximum = store.options.threshold_bytes, store.options.max_stored_payload_bytes
     plan = ExternalizePlan(min(threshold, _LONGEST_TOKEN), sys.maxsize, store.is_known_token, include_diagnostics=True)
-    if walk is not None:
-        walk(message, plan)
+    _walk(message, plan)
     chosen: list[PlannedUpload] = []
     rest: list[PlannedUpload] = []
     for upload in plan.uploads:
         is_payload = walkers.FIELDS[upload.path] == "payload"
         (chosen if is_payload and len(upload.data) > threshold else rest).append(upload)
     error = _error(chosen, maximum)
-    saved = sum(_saving(upload) for upload in chosen)
     rest = [upload for upload in rest if _saving(upload) > 0 and len(upload.data) <= maximum]
     rest.sort(key=lambda upload: len(upload.data), reverse=True)
     storable = sum(_saving(upload) for upload in chosen if _saving(upload) > 0 and len(upload.data) <= maximum)
-    smallest = size - storable - sum(_saving(upload) for upload in rest)
+    storable += sum(_saving(upload) for upload in rest)
+    if budget is not None and size == UNMEASURED:
+        size = _measured(message, plan.uploads, budget, storable=storable, must_be_exact=len(rest) > 0)
+    if budget is None or size <= budget:
+        return UploadPlan(chosen, error)
+    saved = sum(_saving(upload) for upload in chosen)
+    smallest = size - storable
     for upload in rest:
         if size - saved <= budget:
             break
         chosen.append(upload)
         saved += _saving(upload)
     return UploadPlan(chosen, error, OverBudget(size, smallest, budget))
+
+
+def _measured(
+    message: Message, uploads: Sequence[PlannedUpload], budget: int, *, storable: int, must_be_exact: bool
+) -> int:
+    """Return the size of `message`, estimated where that leads to the same plan: `ByteSize()` copies it twice."""
+    size = estimate(message, uploads)
+    if size is not None and (size <= budget or (size - storable <= budget and not must_be_exact)):
+        return size
+    return message.ByteSize()
+
+
+def _walk(message: Message, plan: ExternalizePlan) -> None:
+    walk = walkers_by_class[type(message)].externalize
+    if walk is not None:
+        walk(message, plan)
 
 
 def _saving(upload: PlannedUpload) -> int:
