@@ -16,6 +16,7 @@ from rich.console import Console
 from tests.benchmarks import chain, latency, report
 from tests.benchmarks.adopted import adopted_rows
 from tests.benchmarks.engines import engine_rows, speeds
+from tests.benchmarks.in_memory import in_memory_rows
 from tests.benchmarks.overhead import overhead_rows
 from tests.benchmarks.rows import Row
 from tests.benchmarks.transfers import Transfers, gzip_row
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from tests.benchmarks.rows import Curve, Speeds
 
-_PARTS = ("walks", "growth", "adopted", "gzip", "transfers", "engines", "downloads", "chains", "overhead")
+_PARTS = ("walks", "growth", "adopted", "gzip", "memory", "transfers", "engines", "downloads", "chains", "overhead")
 _ROUND_TRIP_SECONDS = 0.010
 # From 100 to 10,000 events; the smoke size only has to show that it does not grow with their number.
 _FLAT, _FLAT_IN_SMOKE = 1.25, 2.0
@@ -85,6 +86,8 @@ class Bench:
                 yield from adopted_rows(rounds=5 if self._smoke else 15, seconds=0.002 if self._smoke else 0.02)
             case "gzip":
                 yield gzip_row(rounds=3 if self._smoke else 9)
+            case "memory":
+                yield from in_memory_rows(rounds=3 if self._smoke else 25)
             case "transfers":
                 yield from self._transfers()
             case "engines":

@@ -67,8 +67,9 @@ def _peak(way: str, form: str, store: PayloadStore) -> int:
             externalizer.deexternalize(message)
         case _:
             asyncio.run(externalizer.deexternalize_async(message))
-    assert store.is_known_token(message.result.value) == (way == "out")
-    return _status("VmHWM") - before
+    peak = _status("VmHWM") - before
+    assert store.is_known_token(message.result.value) == (way == "out")  # which reads the text: one more copy
+    return peak
 
 
 def _store(place: str) -> PayloadStore:

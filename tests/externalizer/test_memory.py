@@ -14,8 +14,12 @@ import pytest
 if TYPE_CHECKING:
     from tests.support.azurite import Azurite
 
-# The modules that are imported for the transfer, the parts of a body, and what the allocator keeps.
-_SLACK = 0.3
+# The modules that are imported for the transfer, and what the allocator keeps.
+_SLACK = 0.2
+# Out: the message, its text and the bytes of that. In: the body, the parts of the payload and the payload; then that
+# and the message. Back: the message as it was and is, and the bytes.
+_COPIES = {"out": 3.0, "in": 2.76, "back": 3.0}
+_IN_FROM_MEMORY = 2.0  # where the body is anyway
 
 
 @pytest.mark.slow  # together: each transfer is a process
@@ -42,4 +46,5 @@ def test_three_copies_of_a_payload_at_the_most(
     )
     assert done.returncode == 0, done.stderr
     copies = float(done.stdout)
-    assert 1 < copies < 3 + _SLACK
+    most = _IN_FROM_MEMORY if (way, store) == ("in", "memory") else _COPIES[way]
+    assert 1 < copies < most + _SLACK

@@ -65,6 +65,7 @@ def test_what_the_caller_raises_ends_the_call_and_the_message_is_as_it_was(body:
     reason = ValueError("of the caller")
 
     def refuse(download: PlannedDownload, error: Exception) -> None:
+        assert message == states(good, bad)
         raise reason
 
     message = states(good, bad)
