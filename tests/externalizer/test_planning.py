@@ -22,7 +22,7 @@ from durabletask_payloads import (
     externalize_payloads,
 )
 from durabletask_payloads.externalizer._planning import plan_uploads
-from durabletask_payloads.externalizer._sizing import UNMEASURED, Sizing, estimate
+from durabletask_payloads.externalizer._sizing import Judgement, Sizing, estimate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -142,7 +142,7 @@ def test_what_is_sure_to_be_small(message: Message, is_small: bool, was_large: b
     sizing = Sizing()
     if was_large:
         sizing.large.add(type(message))
-    size = sizing.size_unless_small(message, THRESHOLD, BUDGET)
+    size = sizing.judge(message, THRESHOLD, BUDGET).size
     assert (size is None) is is_small
     if size is not None and size > BUDGET:
         assert size == message.ByteSize()  # not more than needed is to go for the budget
@@ -150,21 +150,21 @@ def test_what_is_sure_to_be_small(message: Message, is_small: bool, was_large: b
 
 def test_a_message_of_the_size_of_the_threshold_is_small() -> None:
     message = pb.ActivityResponse(result=text("x" * 1_000))
-    assert Sizing().size_unless_small(message, message.ByteSize(), None) is None
-    assert Sizing().size_unless_small(message, message.ByteSize() - 1, None) == message.ByteSize()
+    assert Sizing().judge(message, message.ByteSize(), None).is_small
+    assert Sizing().judge(message, message.ByteSize() - 1, None) == Judgement(False, message.ByteSize())
 
 
 def test_what_is_asked_first_depends_on_the_last_message_of_the_kind() -> None:
     sizing = Sizing()
     large, small = (pb.OrchestratorResponse(actions=tasks(["x" * size] * 8)) for size in (15_000, 100))
     for message, was_large in ((large, True), (large, True), (small, False), (small, False), (large, True)):
-        assert sizing.size_unless_small(message, THRESHOLD, BUDGET) is None
+        assert sizing.judge(message, THRESHOLD, BUDGET).is_small
         assert (pb.OrchestratorResponse in sizing.large) is was_large
 
 
 def test_a_message_with_a_map_of_its_own_is_measured_as_a_whole() -> None:
     message = pb.OrchestratorRequest(properties={"key": Value(string_value="x" * 30_000)})
-    assert Sizing().size_unless_small(message, THRESHOLD, BUDGET) == message.ByteSize()
+    assert Sizing().judge(message, THRESHOLD, BUDGET) == Judgement(False, message.ByteSize())
 
 
 def test_nothing_that_has_to_go_is_ever_taken_for_small() -> None:
@@ -175,7 +175,7 @@ def test_nothing_that_has_to_go_is_ever_taken_for_small() -> None:
         letter = dice.choice("xé☃")
         message = pb.OrchestratorResponse(actions=tasks([letter * (size // len(letter.encode())) for size in sizes]))
         largest = max((len(action.scheduleTask.input.value.encode()) for action in message.actions), default=0)
-        size = sizing.size_unless_small(message, THRESHOLD, BUDGET)
+        size = sizing.judge(message, THRESHOLD, BUDGET).size
         if largest > THRESHOLD or message.ByteSize() > BUDGET:
             assert size is not None
             assert size >= message.ByteSize()
@@ -260,17 +260,18 @@ def test_a_message_like_the_last_one_with_payloads_to_upload_is_walked_before_it
     store = InMemoryPayloadStore(LargePayloadStorageOptions(threshold_bytes=THRESHOLD))
     for message, was_moved, size in (
         (large, False, large.ByteSize()),
-        (large, True, UNMEASURED),
-        (small, True, UNMEASURED),
+        (large, True, None),
+        (small, True, None),
         (small, False, None),
         (large, False, large.ByteSize()),
         (many, False, many.ByteSize()),
         (many, False, many.ByteSize()),  # part by part is faster
     ):
         assert (type(message) in sizing.moved) is was_moved
-        found = sizing.size_unless_small(message, THRESHOLD, BUDGET)
+        is_small, found = sizing.judge(message, THRESHOLD, BUDGET)
+        assert is_small is (message is small and not was_moved)
         assert found == size or (found is not None and size is not None and 0 <= found - size < 1_000)
-        if found is not None:
+        if not is_small:
             assert bool(plan_uploads(message, store, found, BUDGET, sizing).uploads) is (message is not small)
 
 
@@ -289,8 +290,8 @@ def test_the_plan_is_the_same_however_the_message_was_measured() -> None:
         ):
             moved.moved.add(type(message))
             for budget in (None, 5_000, message.ByteSize(), message.ByteSize() - 1):
-                assert moved.size_unless_small(message, 1_000, budget) == UNMEASURED
-                ours = plan_uploads(message, store, UNMEASURED, budget, moved)
+                assert moved.judge(message, 1_000, budget) == Judgement(False, None)
+                ours = plan_uploads(message, store, None, budget, moved)
                 theirs = plan_uploads(message, store, message.ByteSize(), budget, Sizing())
                 assert list(ours.uploads) == list(theirs.uploads)
                 assert str(ours.error) == str(theirs.error)

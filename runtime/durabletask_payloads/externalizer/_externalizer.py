@@ -120,8 +120,10 @@ class Externalizer(Closing):
         if self.strict:
             check_schema(message)
         budget = self.message_budget_bytes if budget_bytes is None else budget_bytes
-        size = self._sizing.size_unless_small(message, self._store.options.threshold_bytes, budget)
-        return NOTHING_TO_UPLOAD if size is None else plan_uploads(message, self._store, size, budget, self._sizing)
+        judged = self._sizing.judge(message, self._store.options.threshold_bytes, budget)
+        if judged.is_small:
+            return NOTHING_TO_UPLOAD
+        return plan_uploads(message, self._store, judged.size, budget, self._sizing)
 
     def has_tokens(self, message: Message) -> bool:
         """Return whether `deexternalize` would change `message`. Does no I/O.

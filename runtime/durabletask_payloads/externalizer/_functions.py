@@ -69,8 +69,8 @@ async def _alone(store: PayloadStoreLike, call: Callable[[Externalizer], Awaitab
 def _plan(message: Message, store: PayloadStoreLike) -> UploadPlan | None:
     threshold = store.options.threshold_bytes
     budget = MESSAGE_BUDGET_BYTES if threshold < MESSAGE_BUDGET_BYTES else _budget(threshold)  # most need no call
-    size = _SIZING.size_unless_small(message, threshold, budget)
-    return None if size is None else plan_uploads(message, store, size, budget, _SIZING)
+    judged = _SIZING.judge(message, threshold, budget)
+    return None if judged.is_small else plan_uploads(message, store, judged.size, budget, _SIZING)
 
 
 def _budget(threshold: int) -> int:

@@ -10,7 +10,7 @@ import durabletask_payloads_walkers as walkers
 from durabletask_payloads._errors import PayloadTooLargeError
 
 from ._plan import DeexternalizePlan, ExternalizePlan, PlannedDownload, PlannedUpload, check_maximum
-from ._sizing import UNMEASURED, estimate
+from ._sizing import estimate
 from ._walkers import walkers_by_class
 
 if TYPE_CHECKING:
@@ -67,31 +67,31 @@ NOTHING_TO_UPLOAD = UploadPlan()
 
 
 def plan_uploads(
-    message: Message, store: PayloadStoreLike, size: int, budget: int | None, sizing: Sizing
+    message: Message, store: PayloadStoreLike, size: int | None, budget: int | None, sizing: Sizing
 ) -> UploadPlan:
     """Plan the uploads for `message`: payloads over the threshold, and what the budget asks for.
 
     Args:
         message: a message of the Durable Task protos.
         store: its options have threshold and maximum.
-        size: the size of `message` by `sizing`, in bytes, or UNMEASURED. It is a parameter because measuring takes,
-            for a moment, as much memory as two further copies.
+        size: the size of `message` by `sizing`, in bytes; None if it was not measured. It is a parameter because
+            measuring takes, for a moment, as much memory as two further copies.
         budget: the largest that a message may be, in bytes; None for no limit.
         sizing: learns from the plan.
     """
-    plan = _plan_measured if size != UNMEASURED and (budget is None or size <= budget) else _plan_within
-    planned = plan(message, store, size, budget)
+    is_within = size is not None and (budget is None or size <= budget)
+    planned = _plan_measured(message, store) if is_within else _plan_within(message, store, size, budget)
     sizing.learn(message, planned.uploads)
     return planned
 
 
-def _plan_measured(message: Message, store: PayloadStoreLike, size: int, budget: int | None) -> UploadPlan:
+def _plan_measured(message: Message, store: PayloadStoreLike) -> UploadPlan:
     plan = ExternalizePlan(store.options.threshold_bytes, sys.maxsize, store.is_known_token)
     _walk(message, plan)
     return UploadPlan(plan.uploads, _error(plan.uploads, store.options.max_stored_payload_bytes))
 
 
-def _plan_within(message: Message, store: PayloadStoreLike, size: int, budget: int | None) -> UploadPlan:
+def _plan_within(message: Message, store: PayloadStoreLike, size: int | None, budget: int | None) -> UploadPlan:
     """Plan by one walk that collects whatever could help; the sizes then decide."""
     threshold, maximum = store.options.threshold_bytes, store.options.max_stored_payload_bytes
     plan = ExternalizePlan(min(threshold, _LONGEST_TOKEN), sys.maxsize, store.is_known_token, include_diagnostics=True)
@@ -106,9 +106,11 @@ def _plan_within(message: Message, store: PayloadStoreLike, size: int, budget: i
     rest.sort(key=lambda upload: len(upload.data), reverse=True)
     storable = sum(_saving(upload) for upload in chosen if _saving(upload) > 0 and len(upload.data) <= maximum)
     storable += sum(_saving(upload) for upload in rest)
-    if budget is not None and size == UNMEASURED:
+    if budget is None:
+        return UploadPlan(chosen, error)
+    if size is None:
         size = _measured(message, plan.uploads, budget, storable=storable, must_be_exact=len(rest) > 0)
-    if budget is None or size <= budget:
+    if size <= budget:
         return UploadPlan(chosen, error)
     saved = sum(_saving(upload) for upload in chosen)
     smallest = size - storable

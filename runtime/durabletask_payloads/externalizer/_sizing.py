@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
     from ._plan import PlannedUpload
 
-UNMEASURED: Final = -1
-"""The size of a message that is walked before it is measured, since it probably holds large payloads."""
-
 # `ByteSize()` serializes a message to count its bytes. For a message of some MB it is faster to ask each part: from
 # this many parts on, of this mean size in bytes.
 _MANY = 8
@@ -39,6 +36,22 @@ class _Measured(NamedTuple):
     largest: int
 
 
+class Judgement(NamedTuple):
+    """What is known of a message before a walk.
+
+    Attributes:
+        is_small: certainly none of it has to be uploaded.
+        size: in bytes; None where it was not measured.
+    """
+
+    is_small: bool
+    size: int | None
+
+
+_SMALL: Final = Judgement(is_small=True, size=None)
+_UNMEASURED: Final = Judgement(is_small=False, size=None)
+
+
 class Sizing:
     """Measures messages, and remembers for each message class whether the last one was large.
 
@@ -54,10 +67,10 @@ class Sizing:
         self.large: set[type[Message]] = set()
         self.moved: set[type[Message]] = set()
 
-    def size_unless_small(self, message: Message, threshold: int, budget: int | None) -> int | None:
-        """Return the size of `message` in bytes, None if certainly none of it has to be uploaded.
+    def judge(self, message: Message, threshold: int, budget: int | None) -> Judgement:
+        """Judge whether `message` is small; measure it if it is not.
 
-        UNMEASURED if the last message of the class had payloads to upload: reading those says nearly all, and
+        It is not measured if the last message of the class had payloads to upload: reading those says nearly all, and
         `ByteSize()` would make two copies of them.
 
         Args:
@@ -71,7 +84,7 @@ class Sizing:
         message_class = type(message)
         parts_of = walkers_by_class[message_class].parts
         if message_class in self.moved and (parts_of is None or len(parts_of(message)) < _MANY):
-            return UNMEASURED
+            return _UNMEASURED
         was_large = message_class in self.large
         size: int | None = None
         if parts_of is None or not was_large or len(parts := parts_of(message)) < _MANY or mean_bytes(parts) < _LARGE:
@@ -79,16 +92,16 @@ class Sizing:
             if size <= threshold:
                 if was_large:
                     self.large.discard(message_class)
-                return None
+                return _SMALL
             if parts_of is None:
-                return size
+                return Judgement(is_small=False, size=size)
             self.large.add(message_class)
             if budget is not None and size > budget:
-                return size
+                return Judgement(is_small=False, size=size)
         measured = _measured(message)
         if measured is None or (budget is not None and measured.size > budget):
-            return message.ByteSize() if size is None else size
-        return measured.size if measured.largest > threshold else None
+            return Judgement(is_small=False, size=message.ByteSize() if size is None else size)
+        return Judgement(is_small=False, size=measured.size) if measured.largest > threshold else _SMALL
 
     def learn(self, message: Message, uploads: Sequence[PlannedUpload]) -> None:
         """Remember whether `message`, which was walked, had payloads to upload."""
