@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.support.fixtures import azurite, container, walks
+from tests.support.fixtures import azurite, bucket, container, s3, walks
 
-__all__ = ["azurite", "container", "walks"]
+__all__ = ["azurite", "bucket", "container", "s3", "walks"]

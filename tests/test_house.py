@@ -53,6 +53,7 @@ RUNTIME = House(
         "durabletask": ("sdk", "cli/*"),
         "grpc": ("interceptors/*", "cli/*"),
         "azure": ("stores/_azure*", "stores/azure_blob"),
+        "obstore": ("stores/_obstore_client", "stores/_azure_fast", "stores/_object_client"),
         "aiohttp": ("stores/_azure*", "stores/azure_blob"),
         "pytest": ("testing/*",),
         "durabletask_payloads_codegen": (),

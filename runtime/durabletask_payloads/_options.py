@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from types import UnionType
@@ -44,6 +44,32 @@ class LargePayloadStorageOptions:
                 f"max_stored_payload_bytes is {self.max_stored_payload_bytes}: it must be at least "
                 f"threshold_bytes, which is {self.threshold_bytes}"
             )
+
+
+class Timing(Protocol):
+    """How long a store tries, in seconds, and how often."""
+
+    @property
+    def connect_timeout(self) -> float: ...
+    @property
+    def read_timeout(self) -> float: ...
+    @property
+    def total_timeout(self) -> float: ...
+    @property
+    def retries(self) -> int: ...
+
+
+def check_timing(options: Timing) -> None:
+    """Raise ValueError or TypeError unless the settings of how long a store tries are in their ranges."""
+    names = ("connect_timeout", "read_timeout", "total_timeout")
+    check_types(options, names, int | float, "a number of seconds")
+    check_types(options, ("retries",), int, "an int")
+    for name in names:
+        value: float = getattr(options, name)
+        if not value > 0:
+            raise ValueError(f"{name} is {value}: it must be more than 0 seconds")
+    if options.retries < 0:
+        raise ValueError(f"retries is {options.retries}: it must be 0 (try once) or more")
 
 
 def check_types(

@@ -1,4 +1,4 @@
-"""Fixtures of all tests, through tests/conftest.py: an Azurite, a container name, the walks of a test."""
+"""Fixtures of all tests, through tests/conftest.py: an Azurite, an S3, names of containers, the walks of a test."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.support.azurite import Azurite
+from tests.support.s3 import S3
 
 from durabletask_payloads import ExternalizePlan
 
@@ -27,6 +28,21 @@ def azurite() -> Iterator[Azurite]:
 def container() -> str:
     """A container name that no other test uses. The container does not exist yet."""
     return f"test-{uuid.uuid4().hex}"
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3]:
+    """A running S3 that all tests of this run share: use a bucket of your own."""
+    with S3() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3: S3) -> str:
+    """A bucket of the S3 that no other test uses."""
+    name = f"test-{uuid.uuid4().hex}"
+    s3.create_bucket(name)
+    return name
 
 
 def made(service: BlobServiceClient, container: str) -> ContainerClient:

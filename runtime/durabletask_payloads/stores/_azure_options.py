@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, cast
 from urllib.parse import urlsplit
 
-from durabletask_payloads._options import LargePayloadStorageOptions, check_types
+from durabletask_payloads._options import LargePayloadStorageOptions, check_timing, check_types
 
 from ._tokens import DEFAULT_CONTAINER, check_container_name, normal_account_url
 
@@ -97,16 +97,11 @@ class BlobPayloadStoreOptions(LargePayloadStorageOptions):
             raise ValueError(f'layout is {self.layout!r}: it must be "standard" or "python-sdk"')
         if self.layout == "python-sdk" and self.token_version != 1:
             raise ValueError('layout "python-sdk" needs token_version 1: the Python SDK reads no other')
-        for name in ("connect_timeout", "read_timeout", "total_timeout"):
-            value: float = getattr(self, name)
-            if not value > 0:
-                raise ValueError(f"{name} is {value}: it must be more than 0 seconds")
+        check_timing(self)
         if self.engine not in ("auto", "obstore", "azure-storage-blob"):
             raise ValueError(f'engine is {self.engine!r}: it must be "auto", "obstore" or "azure-storage-blob"')
         if self.engine == "obstore" and self.api_version is not None:
             raise ValueError('engine "obstore" has an API version of its own: leave api_version out, or the engine')
-        if self.retries < 0:
-            raise ValueError(f"retries is {self.retries}: it must be 0 (try once) or more")
         for location in self.trusted_locations:
             account_url, _ = parse_location(location)
             _check_transport(self.credential, account_url, _LOCATION)
@@ -114,8 +109,6 @@ class BlobPayloadStoreOptions(LargePayloadStorageOptions):
     def _check_types(self) -> None:
         check_types(self, ("container_name",), str, "text")
         check_types(self, ("account_url", "api_version"), str | None, "text, or None")
-        check_types(self, ("connect_timeout", "read_timeout", "total_timeout"), int | float, "a number of seconds")
-        check_types(self, ("retries",), int, "an int")
         check_types(self, ("trusted_locations",), tuple | list, "a tuple of URLs")
         check_types(self, ("connection_string",), str | None, "text, or None", secret=True)
 

@@ -54,7 +54,7 @@ class RequestFailedError(Exception):
         code: of the service, as "BlobNotFound"; "" where it gave none.
         retry_after: the seconds that the service asks to wait, 0 if it does not.
         trouble: what happened where there is no status: "cannot be reached at <host>:<port> (<reason>)".
-        advice: what to do about that; may be empty.
+        advice: what to do about that, or about a status; may be empty.
         credential: why the credential gave nothing to send with a request; None where it did.
     """
 
@@ -113,7 +113,10 @@ class BlobClient(Protocol[_P]):
         ...
 
     def list(self, place: _P, attempt: Attempt) -> Iterator[BlobProperties]:
-        """Yield the blobs in the container of `place` whose names begin with its name. Each page is an attempt."""
+        """Yield the blobs in the container of `place` whose names begin with its name. Each page is an attempt.
+
+        Some services list no metadata: it is empty then, and `head` has it.
+        """
         ...
 
     def create_container(self, place: _P, attempt: Attempt) -> None:
@@ -137,6 +140,12 @@ class Dialect(NamedTuple):
         create: what to do about a missing container.
         rights: which rights to grant.
         container_may_come: whether a missing container makes the store unavailable, since it may be made any moment.
+        denied: the codes that refuse a credential with another status than 401 and 403.
+        blob: its word for one.
+        elsewhere: where a blob that is missing may be.
+        address: its word for what its URL names.
+        longest_instance_id: the longest that goes into the metadata, in characters as they are written there. All
+            metadata of a blob may have 8 KiB, and an instance id 100 or 200 characters with the backends there are.
     """
 
     service: str
@@ -147,3 +156,8 @@ class Dialect(NamedTuple):
     create: str
     rights: str
     container_may_come: bool
+    denied: frozenset[str] = frozenset()
+    blob: str = "blob"
+    elsewhere: str = "in another account"
+    address: str = "account"
+    longest_instance_id: int = 4096

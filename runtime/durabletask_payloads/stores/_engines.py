@@ -23,6 +23,14 @@ def is_installed() -> bool:
     return find_spec("obstore") is not None
 
 
+def require(what: str, extra: str) -> None:
+    """Raise ImportError that says what to install, unless `what` has the obstore that it needs."""
+    if is_installed():
+        return
+    old = " obstore needs Python 3.11 or newer," if sys.version_info < (3, 11) else ""
+    raise ImportError(f"{what} needs obstore 0.12 or newer:{old} pip install durabletask-payloads[{extra}]")
+
+
 def works_here() -> bool:
     """Return False in a child that was forked from a process that had imported obstore."""
     return not _Process.forked_after_use

@@ -2,6 +2,9 @@
 
 Its calls block and cannot be interrupted, so that each runs in a daemon thread that a caller waits for. Import this on
 first use: see `_engines`.
+
+Two operations are less than a service could do: a deletion that depends on an ETag looks at that first, and containers
+cannot be made.
 """
 
 from __future__ import annotations
@@ -9,21 +12,21 @@ from __future__ import annotations
 import os
 import re
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
 import obstore
 
-from durabletask_payloads._errors import PayloadError
+from durabletask_payloads._errors import PayloadError, PayloadStoreUnavailableError
 
 from ._blob_client import Attempt, BlobProperties, Body, Place, RequestFailedError
 from ._codec import longest_body, too_large
 from ._threads import DaemonThreads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
-    from obstore import Attributes
+    from obstore import Attributes, GetResult, ObjectMeta
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
 _T = TypeVar("_T")
@@ -34,12 +37,24 @@ NO_RETRIES: Final[RetryConfig] = {"max_retries": 0}
 
 # How many bytes a slow link sends in a second.
 _SLOW_LINK: Final = 1024 * 1024
+_NAME_DIGITS: Final = 32
+_PAGE: Final = 1000
+# Its stub names a type of arro3, which comes with another extra of obstore.
+_list: Final = cast("Callable[..., Iterator[Sequence[ObjectMeta]]]", obstore.list)  # pyright: ignore[reportUnknownMemberType]
 # Attributes that are headers of HTTP; all others are metadata.
 _HEADERS: Final = frozenset(
     {"Content-Disposition", "Content-Encoding", "Content-Language", "Content-Type", "Cache-Control", "Storage-Class"}
 )
 _STATUS: Final = re.compile(r"status code: (\d{3})")
 _CODE: Final = re.compile(r"<Code>(\w+)</Code>")
+# In the answer to a deletion of many, the one that failed.
+_OF_MANY: Final = re.compile(r"delete request failed for key .*\(code: (\w+)\)")
+_STATUS_OF: Final = {"AccessDenied": 403, "403": 403, "InternalError": 500, "SlowDown": 503}
+# Where a machine, a container or an identity provider gives a credential out.
+_GIVES_CREDENTIALS: Final = re.compile(
+    r"Error performing \w+ https?://(169\.254\.\d+\.\d+|metadata\.google\.internal|sts[.-][^/ ]+|\[fd00:ec2:[^/ ]+)"
+    r"|Error performing token request: Error performing \w+ https?://([^/ ]+)"
+)
 _OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
 _BROKEN: Final = re.compile(r"HTTP error: |error decoding response body|request or response body error")
 _TIMED_OUT: Final = re.compile(r"TimedOut|operation timed out|deadline has elapsed")
@@ -98,8 +113,7 @@ class ObstoreClient(Generic[_P]):
     def get(self, place: _P, limit: int, attempt: Attempt) -> Body:
         def get() -> Body:
             # One byte over shows that a blob is too large: no more of it comes.
-            end = longest_body(limit) + 1
-            result = obstore.get(self._store_for(place, "read"), place.name, options={"range": (0, end)})
+            result = _begin(self._store_for(place, "read"), place.name, longest_body(limit) + 1)
             if result.meta["size"] > longest_body(limit):
                 raise too_large(str(place), limit)
             attributes = result.attributes
@@ -111,17 +125,40 @@ class ObstoreClient(Generic[_P]):
     def head(self, place: _P, attempt: Attempt) -> BlobProperties:
         def head() -> BlobProperties:
             # Not obstore.head: the answer to HEAD has no body, and so no code that says what is missing.
-            result = obstore.get(self._store_for(place, "read"), place.name)
-            meta = result.meta
-            return BlobProperties(
-                place.name,
-                meta["size"],
-                meta["e_tag"] or "",
-                meta["last_modified"].timestamp(),
-                _metadata(result.attributes),
-            )
+            result = _begin(self._store_for(place, "read"), place.name, 1)
+            return _properties(place.name, result.meta, _metadata(result.attributes))
 
         return self._run(head, attempt)
+
+    def delete(self, place: _P, etag: str | None, attempt: Attempt) -> None:
+        def delete() -> None:
+            store = self._store_for(place, "write")
+            if etag is not None:
+                obstore.get(store, place.name, options={"range": (0, 1), "if_match": etag})
+            try:
+                obstore.delete(store, place.name)
+            except FileNotFoundError as error:
+                if not _OF_MANY.search(str(error)):
+                    raise
+                # The answer to a request for many: it is gone already.
+
+        self._run(delete, attempt)
+
+    def list(self, place: _P, attempt: Attempt) -> Iterator[BlobProperties]:
+        """Yield what begins with the name of `place`: hex digits, fewer than a name has. S3 lists no metadata."""
+        store = self._store_for(place, "read")
+        pages = self._run(lambda: _list(store, offset=_last_before(place.name), chunk_size=_PAGE), attempt)
+        while (page := self._run(lambda: next(pages, None), attempt)) is not None:
+            for meta in page:
+                name = meta["path"]
+                if name.startswith(place.name):
+                    yield _properties(name, meta, {})
+                elif name > place.name:  # the order is that of the names
+                    return
+
+    def create_container(self, place: _P, attempt: Attempt) -> None:
+        """Raise PayloadStoreUnavailableError: obstore cannot make one."""
+        raise PayloadStoreUnavailableError(f"{place}: {place.container!r} cannot be created by obstore: create it")
 
     def close(self) -> None:
         """End the threads. Callers that wait get ClientClosedError; what they wait for ends by its own timeout."""
@@ -145,11 +182,17 @@ class ObstoreClient(Generic[_P]):
 def failure_of(error: Exception) -> RequestFailedError:
     """Return what an error of obstore says of an attempt. It is in its text, which may show signatures."""
     text = str(error)
+    if source := _GIVES_CREDENTIALS.search(text):
+        return _no_credential(source[1] or source[2].rpartition("@")[2], text)
     if status := _STATUS.search(text):
         code = _CODE.search(text)
         number = int(status[1])
         # Headers are not handed over, so Retry-After is not known: a second is the least that services ask for.
         return RequestFailedError(number, code[1] if code else "", retry_after=1.0 if number in (429, 503) else 0.0)
+    if "redirect without LOCATION" in text:
+        return RequestFailedError(301, advice="check the region")
+    if (refused := _OF_MANY.search(text)) and refused[1] in _STATUS_OF:
+        return RequestFailedError(_STATUS_OF[refused[1]], refused[1])
     if not _BROKEN.search(text):
         return RequestFailedError(trouble=f"failed with {type(error).__name__}")
     url, reason = _URL.search(text), _OS_ERROR.search(text)
@@ -162,6 +205,38 @@ def failure_of(error: Exception) -> RequestFailedError:
     if _TIMED_OUT.search(text):
         return NoAnswerError(trouble=f"did not answer at {address} in time")
     return NoAnswerError(trouble=f"closed the connection at {address}")
+
+
+def _no_credential(source: str, text: str) -> RequestFailedError:
+    """Return what it means that there is no credential from `source`."""
+    answer = _STATUS.search(text)
+    if answer and int(answer[1]) not in (408, 429) and int(answer[1]) < 500:
+        return RequestFailedError(credential=f"none is set, and {source} gives none (its answer was {answer[1]})")
+    what = f"answered {answer[1]}" if answer else "does not answer"
+    return NoAnswerError(
+        trouble=f"cannot be asked without a credential: none is set, and {source} {what}",
+        advice="set one in the environment or in config",
+    )
+
+
+def _begin(store: ObjectStore, name: str, end: int) -> GetResult:
+    """Begin to download a blob, up to `end`. It comes when its bytes are asked for."""
+    try:
+        return obstore.get(store, name, options={"range": (0, end)})
+    except obstore.exceptions.BaseError as error:
+        if failure_of(error).status != 416:
+            raise
+        return obstore.get(store, name)  # empty: no range of it can be had
+
+
+def _last_before(prefix: str) -> str | None:
+    """Return the greatest name that comes before all that begin with `prefix`, which are hex digits; None for none."""
+    first = int(prefix.ljust(_NAME_DIGITS, "0"), 16)
+    return f"{first - 1:0{_NAME_DIGITS}x}" if first else None
+
+
+def _properties(name: str, meta: ObjectMeta, metadata: dict[str, str]) -> BlobProperties:
+    return BlobProperties(name, meta["size"], meta["e_tag"] or "", meta["last_modified"].timestamp(), metadata)
 
 
 def _metadata(attributes: Attributes) -> dict[str, str]:

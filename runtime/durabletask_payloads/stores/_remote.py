@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _P = TypeVar("_P", bound=Place)
 
-# All metadata of a blob may have 8 KiB, and an instance id 100 or 200 characters with the backends there are.
-_LONGEST_INSTANCE_ID: Final = 4096
 # The wait before the n-th retry: 0.2, 0.4, 0.8 ... seconds up to the longest, less up to half of it at random.
 _FIRST_WAIT: Final = 0.2
 _LONGEST_WAIT: Final = 5.0
@@ -129,7 +127,7 @@ class RemoteStore(PayloadStore, Generic[_P]):
         # "." and ".." cannot stay as they are, not even in a percent-encoded path.
         # And a lone surrogate, which has no UTF-8 form, is kept as what its three bytes would be.
         quoted = quote(instance_id or "", safe="", errors="surrogatepass").replace(".", "%2E")
-        if quoted and len(quoted) <= _LONGEST_INSTANCE_ID:
+        if quoted and len(quoted) <= self._dialect.longest_instance_id:
             metadata["instance_id"] = quoted
         place = self._new_place(quoted or None)
         body = self._encoded(data)
@@ -272,22 +270,23 @@ class RemoteStore(PayloadStore, Generic[_P]):
                 return PayloadStoreUnavailableError(text) if dialect.container_may_come else PayloadNotFoundError(text)
             case 404 if code in dialect.missing:
                 return PayloadNotFoundError(
-                    f"{place}: {where} has no such blob: it was deleted, or stored in another account"
+                    f"{place}: {where} has no such {dialect.blob}: it was deleted, or stored {dialect.elsewhere}"
                 )
-            case 401 | 403:
+            case int() if status in (401, 403) or code in dialect.denied:
                 return PayloadAccessDeniedError(
                     f"{place}: {where} refused access to {container} ({answer}): {dialect.rights}"
                 )
             case 412:
                 return PayloadIntegrityError(f"{place}: the blob was changed while it was read ({answer})")
             case int() if 300 <= status < 500 and status not in (404, 408, 429) and code not in dialect.busy:
-                return PayloadError(f"{place}: {where} refused the request ({answer})")
+                text = f"{place}: {where} refused the request ({answer})"
+                return PayloadError(f"{text}: {failure.advice}" if failure.advice else text)
             case _:
                 return PayloadStoreUnavailableError(f"{place}: {where} {self._trouble(failure, attempts)}")
 
     def _trouble(self, failure: RequestFailedError, attempts: int) -> str:
         """Say what is wrong with a service, or with the way to it, that may be right later."""
-        status, code = failure.status, failure.code
+        dialect, status, code = self._dialect, failure.status, failure.code
         times = f", {attempts} times" if attempts > 1 else ""
         if status is None:
             return f"{failure.trouble}{times}" + (f": {failure.advice}" if failure.advice else "")
@@ -295,8 +294,8 @@ class RemoteStore(PayloadStore, Generic[_P]):
         if status != 404:
             return answered
         return (
-            f"{answered}, but not as {self._dialect.service} does where a blob or {self._dialect.container} is "
-            "missing: check the account URL, and what is between it and here"
+            f"{answered}, but not as {dialect.service} does where a {dialect.blob} or {dialect.container} "
+            f"is missing: check the {dialect.address} URL, and what is between it and here"
         )
 
 
