@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.support.azurite import Azurite
-from tests.support.s3 import S3
-
 from durabletask_payloads import ExternalizePlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from azure.storage.blob import BlobServiceClient, ContainerClient
+    from tests.support.s3 import S3
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +32,8 @@ def container() -> str:
 @pytest.fixture(scope="session")
 def s3() -> Iterator[S3]:
     """A running S3 that all tests of this run share: use a bucket of your own."""
+    from tests.support.s3 import S3  # which needs obstore, that Python 3.10 lacks, and takes a second to import
+
     with S3() as server:
         yield server
 

@@ -44,13 +44,12 @@ def _new_store(
         client["allow_http"] = True
     try:
         return _store_of(location, dict(options.config), client)
-    except obstore.exceptions.UnknownConfigurationKeyError as error:
-        names = ", ".join(sorted(options.config))
-        raise PayloadError(f"config for {location} has a name that obstore does not know, among {names}") from error
+    except obstore.exceptions.UnknownConfigurationKeyError:
+        trouble = f"config has a name that obstore does not know, among {', '.join(sorted(options.config))}"
     except (obstore.exceptions.BaseError, OSError, ValueError) as error:
-        raise PayloadError(  # the text of the error may show a secret
-            f"obstore cannot use config, or what the environment says, for {location}: {type(error).__name__}"
-        ) from error
+        trouble = f"obstore cannot use config, or what the environment says ({type(error).__name__})"
+    # Not from the error, nor while it is handled: its text quotes values, which may be secret.
+    raise PayloadError(f"{location}: {trouble}")
 
 
 def _store_of(location: Location, config: dict[str, str | bool], client: ClientConfig) -> ObjectStore:

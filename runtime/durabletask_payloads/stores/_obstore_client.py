@@ -49,13 +49,16 @@ _STATUS: Final = re.compile(r"status code: (\d{3})")
 _CODE: Final = re.compile(r"<Code>(\w+)</Code>")
 # In the answer to a deletion of many, the one that failed.
 _OF_MANY: Final = re.compile(r"delete request failed for key .*\(code: (\w+)\)")
+_ADVICE: Final[dict[str, str]] = dict.fromkeys(
+    ("PermanentRedirect", "AuthorizationHeaderMalformed"), "the bucket is in another region: set it"
+)
 _STATUS_OF: Final = {"AccessDenied": 403, "403": 403, "InternalError": 500, "SlowDown": 503}
 # Where a machine, a container or an identity provider gives a credential out.
 _GIVES_CREDENTIALS: Final = re.compile(
     r"Error performing \w+ https?://(169\.254\.\d+\.\d+|metadata\.google\.internal|sts[.-][^/ ]+|\[fd00:ec2:[^/ ]+)"
     r"|Error performing token request: Error performing \w+ https?://([^/ ]+)"
 )
-_OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
+_OS_ERROR: Final = re.compile(r"Os \{\s*code: (\d+)")
 _BROKEN: Final = re.compile(r"HTTP error: |error decoding response body|request or response body error")
 _TIMED_OUT: Final = re.compile(r"TimedOut|operation timed out|deadline has elapsed")
 _URL: Final = re.compile(r"Error performing \w+ (https?://\S+?) in ")
@@ -188,9 +191,11 @@ def failure_of(error: Exception) -> RequestFailedError:
         code = _CODE.search(text)
         number = int(status[1])
         # Headers are not handed over, so Retry-After is not known: a second is the least that services ask for.
-        return RequestFailedError(number, code[1] if code else "", retry_after=1.0 if number in (429, 503) else 0.0)
+        named = code[1] if code else ""
+        retry_after = 1.0 if number in (429, 503) else 0.0
+        return RequestFailedError(number, named, retry_after=retry_after, advice=_ADVICE.get(named, ""))
     if "redirect without LOCATION" in text:
-        return RequestFailedError(301, advice="check the region")
+        return RequestFailedError(301, "PermanentRedirect", advice=_ADVICE["PermanentRedirect"])
     if (refused := _OF_MANY.search(text)) and refused[1] in _STATUS_OF:
         return RequestFailedError(_STATUS_OF[refused[1]], refused[1])
     if not _BROKEN.search(text):
