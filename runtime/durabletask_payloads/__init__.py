@@ -28,6 +28,7 @@ from .externalizer._planning import OverBudget, UploadPlan
 from .externalizer._receipt import ExternalizedPayload, PayloadStats, Receipt, Transfer
 from .stores import DirectoryPayloadStore, InMemoryPayloadStore
 from .stores._base import PayloadStore, PayloadStoreLike
+from .stores._from_url import store_from_url
 
 __all__ = [
     "DeexternalizePlan",
@@ -59,4 +60,5 @@ __all__ = [
     "deexternalize_payloads_async",
     "externalize_payloads",
     "externalize_payloads_async",
+    "store_from_url",
 ]

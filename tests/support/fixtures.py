@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.support.azurite import Azurite
+
 from durabletask_payloads import ExternalizePlan
 
 if TYPE_CHECKING:

@@ -27,8 +27,8 @@ def require(what: str, extra: str) -> None:
     """Raise ImportError that says what to install, unless `what` has the obstore that it needs."""
     if is_installed():
         return
-    old = " obstore needs Python 3.11 or newer," if sys.version_info < (3, 11) else ""
-    raise ImportError(f"{what} needs obstore 0.12 or newer:{old} pip install durabletask-payloads[{extra}]")
+    old = ", and so Python 3.11 or newer" if sys.version_info < (3, 11) else ""
+    raise ImportError(f"{what} needs obstore 0.12 or newer{old}: pip install durabletask-payloads[{extra}]")
 
 
 def works_here() -> bool:
