@@ -164,8 +164,12 @@ class ObstoreClient(Generic[_P]):
         raise PayloadStoreUnavailableError(f"{place}: {place.container!r} cannot be created by obstore: create it")
 
     def close(self) -> None:
-        """End the threads. Callers that wait get ClientClosedError; what they wait for ends by its own timeout."""
-        self._threads.close()
+        """End the threads. Callers that wait get ClientClosedError; what they wait for ends by its own timeout.
+
+        In a forked child, do nothing.
+        """
+        if self.is_of_this_process:  # elsewhere a thread that does not exist may hold the lock
+            self._threads.close()
 
     def _run(self, call: Callable[[], _T], attempt: Attempt, patience: float | None = None) -> _T:
         """Call obstore in a thread, for as long as the attempt may take, or until `patience` ends, in seconds."""

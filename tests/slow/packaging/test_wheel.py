@@ -58,7 +58,8 @@ def test_what_is_in_the_wheel(dist: Path) -> None:
         "azure": {"azure-storage-blob"},
         "cli": {"rich"},
         "codegen": {"grpcio-tools", "jinja2", "mypy-protobuf", "ruff", "tomli"},
-        "fast": {"isal"},
+        "fast": {"isal", "obstore"},
+        "object-store": {"obstore"},
         "sdk": {"durabletask"},
         "typing": {"types-grpcio", "types-protobuf"},
     }
@@ -92,8 +93,8 @@ def test_without_an_extra_all_modules_import_but_those_of_an_extra(bare: Path, t
         f"for package in {sorted(PACKAGES)}:\n"
         "    path = importlib.import_module(package).__path__\n"
         "    for module in pkgutil.walk_packages(path, prefix=package + '.'):\n"
-        "        if '._azure_' in module.name:\n"
-        "            continue\n"  # what azure_blob imports, and answers for
+        "        if any(part in module.name for part in ('._azure_', '._obstore_', '._object_client')):\n"
+        "            continue\n"  # what azure_blob and object_store import, and answer for
         "        try:\n"
         "            importlib.import_module(module.name)\n"
         "        except ImportError as error:\n"
@@ -103,6 +104,7 @@ def test_without_an_extra_all_modules_import_but_those_of_an_extra(bare: Path, t
         "durabletask_payloads.cli.demo: pip install durabletask-payloads[sdk,cli]",
         "durabletask_payloads.sdk: pip install durabletask-payloads[sdk]",
         "durabletask_payloads.stores.azure_blob: pip install durabletask-payloads[azure]",
+        "durabletask_payloads.stores.object_store: pip install durabletask-payloads[object-store]",
         "durabletask_payloads.testing: pip install pytest",
     ]
 
