@@ -37,8 +37,6 @@ def test_the_version() -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["demo", "--store", "azure"], "--store azure and --connection-string go together"),
-        (["demo", "--connection-string", "foo"], "--store azure and --connection-string go together"),
         (["demo", "--size", "0"], "'0' is not a size from 0.001 to 10 MB"),
         (["demo", "--size", "11"], "'11' is not a size from 0.001 to 10 MB"),
         (["demo", "--size", "large"], "'large' is not a size from 0.001 to 10 MB"),
@@ -52,11 +50,25 @@ def test_bad_arguments(arguments: list[str], complaint: str, capsys: pytest.Capt
     assert complaint in capsys.readouterr().err
 
 
-def test_a_malformed_connection_string() -> None:
-    done = run("demo", "--store", "azure", "--connection-string", "foo")
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("azure", "url names no kind of store: it must be one of azure://<account>/<container>, "),
+        ("azure://account/NO", "container_name is 'NO': it must be "),
+    ],
+)
+def test_a_store_that_cannot_be_right(url: str, complaint: str) -> None:
+    done = run("demo", "--store", url)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("durabletask-payloads demo: --connection-string: ")
+    assert done.stderr.startswith(f"durabletask-payloads demo: --store: {complaint}")
     assert done.stderr.count("\n") == 1
+
+
+def test_the_demo_on_a_store_by_its_url(tmp_path: Path) -> None:
+    done = run("demo", "--store", tmp_path.as_uri(), "--size", "1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "COMPLETED" in done.stdout
+    assert list(tmp_path.glob("durabletask-payloads/*/*"))
 
 
 def test_the_demo_on_an_azurite_of_its_own(tmp_path: Path) -> None:
@@ -73,7 +85,7 @@ def test_azurite_elsewhere_than_in_a_clone(tmp_path: Path) -> None:
     assert raised.value.exit_code == 2
     assert str(raised.value) == (
         "--store azurite needs a clone of the repository: run `make demo` there, "
-        "or use --store azure with a --connection-string"
+        "or use --store azure://<account>/<container>"
     )
 
 

@@ -30,7 +30,7 @@ def azurite(root: Path = _ROOT) -> Generator[str]:
     if not (root / "tests/support/azurite/__main__.py").is_file():
         raise CommandError(
             "--store azurite needs a clone of the repository: run `make demo` there, "
-            "or use --store azure with a --connection-string",
+            "or use --store azure://<account>/<container>",
             exit_code=2,
         )
     with subprocess.Popen(

@@ -37,26 +37,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     demo.add_argument(
         "--store",
-        choices=("directory", "azurite", "azure"),
         default="directory",
-        help="where the payloads go: a temporary folder (the default), an Azurite that is started for the demo (only "
-        "in a clone of the repository), or a storage account",
+        metavar="STORE",
+        help='where the payloads go: "directory" (a temporary folder, the default), "azurite" (one that is started for '
+        "the demo, only in a clone of the repository), or the URL of a store, as azure://<account>/<container> or "
+        "s3://<bucket>/<prefix>, with credentials in the environment",
     )
-    demo.add_argument("--connection-string", metavar="TEXT", help="of the storage account, with --store azure")
     options = parser.parse_args(arguments)
-    if (options.store == "azure") != (options.connection_string is not None):
-        demo.error("--store azure and --connection-string go together")
     store: str = options.store
-    connection_string: str | None = options.connection_string
     size: float = options.size
-    return _demo(store, connection_string, int(size * 1_000_000))
+    return _demo(store, int(size * 1_000_000))
 
 
-def _demo(store: str, connection_string: str | None, input_bytes: int) -> int:
+def _demo(store: str, input_bytes: int) -> int:
     """Run the demo in a process of its own, which Ctrl-C can end: the SDK's threads wait for up to a minute."""
     with tempfile.TemporaryDirectory(prefix=f"{_PROGRAM}-") as folder:
         process = multiprocessing.get_context("spawn").Process(
-            target=_run_demo, args=(store, Path(folder), connection_string, input_bytes)
+            target=_run_demo, args=(store, Path(folder), input_bytes)
         )
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the new process inherits it
         try:
@@ -73,11 +70,11 @@ def _demo(store: str, connection_string: str | None, input_bytes: int) -> int:
         return process.exitcode or 0
 
 
-def _run_demo(store_kind: str, folder: Path, connection_string: str | None, input_bytes: int) -> None:
+def _run_demo(store_name: str, folder: Path, input_bytes: int) -> None:
     try:
         from . import demo  # needs the extras [sdk,cli], which nothing else here does
 
-        with demo.open_store(store_kind, folder, connection_string) as store:
+        with demo.open_store(store_name, folder) as store:
             sys.exit(demo.run(store, input_bytes=input_bytes))
     except CommandError as error:
         _complain(error)

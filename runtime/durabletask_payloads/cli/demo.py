@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import grpc
 
-from durabletask_payloads import DirectoryPayloadStore, Externalizer, PayloadStore, Transfer
+from durabletask_payloads import DirectoryPayloadStore, Externalizer, PayloadStore, Transfer, store_from_url
 from durabletask_payloads.interceptors import PayloadInterceptor
 
 from ._azurite import azurite
@@ -107,25 +107,26 @@ def orders_of(size: int, *, first: int = 0) -> list[Order]:
 
 
 @contextlib.contextmanager
-def open_store(kind: str, folder: Path, connection_string: str | None = None) -> Generator[PayloadStore]:
-    """Open a store of the kind that `--store` names: "directory" (in `folder`), "azurite" or "azure".
+def open_store(name: str, folder: Path) -> Generator[PayloadStore]:
+    """Open the store that `--store` names: "directory" (in `folder`), "azurite", or one by its URL.
 
     Raises:
-        CommandError: the connection string is malformed, or Azurite cannot be run.
-        ImportError: the extra `[azure]` is missing.
+        CommandError: the URL cannot be right, or Azurite cannot be run.
+        ImportError: an extra is missing.
     """
     with contextlib.ExitStack() as stack:
-        if kind == "directory":
-            yield stack.enter_context(DirectoryPayloadStore(folder))
-            return
-        if kind == "azurite":
+        if name == "directory":
+            store: PayloadStore = DirectoryPayloadStore(folder)
+        elif name == "azurite":
             connection_string = stack.enter_context(azurite())
-        from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
+            from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
 
-        try:
             store = BlobPayloadStore(BlobPayloadStoreOptions(connection_string=connection_string))
-        except ValueError as error:
-            raise CommandError(f"--connection-string: {error}", exit_code=2) from error
+        else:
+            try:
+                store = store_from_url(name)
+            except ValueError as error:
+                raise CommandError(f"--store: {error}", exit_code=2) from error
         yield stack.enter_context(store)
 
 

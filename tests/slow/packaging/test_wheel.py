@@ -164,7 +164,7 @@ def test_with_all_extras_the_programs_work(dist: Path, tmp_path: Path) -> None:
     assert (elsewhere.returncode, elsewhere.stdout) == (2, "")
     assert elsewhere.stderr == (
         "durabletask-payloads demo: --store azurite needs a clone of the repository: run `make demo` there, "
-        "or use --store azure with a --connection-string\n"
+        "or use --store azure://<account>/<container>\n"
     )
     assert run(scripts / "durabletask-payloads-codegen", "check", cwd=ROOT) == ""
 
