@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from tests.support.s3 import S3
 
 
+def test_s3_with_all_in_the_environment(s3: S3, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {**CONFIG, "endpoint_url": s3.endpoint}.items():
+        monkeypatch.setenv(f"AWS_{name.upper()}", str(value))
+    monkeypatch.setenv("DURABLETASK_PAYLOADS_STORE", f"s3://{bucket}/p")
+    with store_from_url() as store:
+        assert store.download(store.upload(b"1")) == b"1"
+    assert len(s3.keys(bucket)) == 1
+
+
 def test_s3(s3: S3, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the key in the environment."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", str(CONFIG["access_key_id"]))

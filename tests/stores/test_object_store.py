@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import traceback
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -341,6 +342,30 @@ def test_azure(azurite: Azurite, container: str) -> None:
             store.delete(token)
             with pytest.raises(PayloadNotFoundError, match="has no such blob"):
                 own.download(token)
+
+
+def test_google_cloud_storage(s3: S3) -> None:
+    """Its XML is that of S3, so that moto understands its client, but for metadata and hyphens in the bucket."""
+    bucket = f"gcs{uuid.uuid4().hex}"
+    config: dict[str, str | bool] = {"base_url": s3.endpoint, "bearer_token": "the-token"}
+    options = ObjectStorePayloadStoreOptions(url=f"gs://{bucket}/p", config=config, retries=0)
+    with ObjectStorePayloadStore(options) as store:
+        with pytest.raises(
+            PayloadStoreUnavailableError, match=rf"bucket '{bucket}' does not exist in Google Cloud Stor"
+        ):
+            store.upload(b"1")
+        s3.create_bucket(bucket)
+        for data in (b"", b"abc " * 1000):
+            token = store.upload(data)
+            assert token == f"object:v1:gs://{bucket}/p/{token[-32:]}"
+            assert s3.keys(bucket) == [f"p/{token[-32:]}"]
+            assert "content-encoding" not in s3.headers(bucket, f"p/{token[-32:]}")
+            assert store.download(token) == data
+            assert store.stored_bytes(token) < 100
+            store.delete(token)
+            store.delete(token)
+            with pytest.raises(PayloadNotFoundError, match="has no such object: it was deleted"):
+                store.download(token)
 
 
 # ---- the client: what the stores do not use yet ----------------------------------------------------------------------

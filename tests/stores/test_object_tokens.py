@@ -219,7 +219,7 @@ def test_what_takes_options() -> None:
 
 
 def test_google_cloud_storage_gets_no_content_encoding() -> None:
-    """It would expand what is marked as gzip. There is no server of it here: this is all that can be shown."""
+    """It would expand what is marked as gzip."""
     body = b"\x1f\x8b..."
     gcs = ObjectStorePayloadStore(ObjectStorePayloadStoreOptions(url="gs://bucket"))
     s3 = ObjectStorePayloadStore(ObjectStorePayloadStoreOptions(url="s3://bucket"))

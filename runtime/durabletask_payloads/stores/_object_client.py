@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, cast
+import os
+from typing import TYPE_CHECKING, Final, Literal, cast
 
 import obstore
 from obstore.store import AzureStore, GCSStore, S3Store
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
     from ._object_options import ObjectStorePayloadStoreOptions
     from ._object_tokens import Location, ObjectToken
+
+_ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
 
 def object_client(options: ObjectStorePayloadStoreOptions) -> ObstoreClient[ObjectToken]:
@@ -40,7 +43,10 @@ def _new_store(
 ) -> ObjectStore:
     read_timeout = options.read_timeout if use == "read" else None
     client = client_options(options.connect_timeout, read_timeout, options.total_timeout)
-    if any(isinstance(value, str) and value.startswith("http:") for value in options.config.values()):
+    endpoints = list(options.config.values())
+    if location.scheme == "s3":  # whose requests are signed; the others would send a token over it
+        endpoints += [os.environ.get(name, "") for name in _ENDPOINTS]
+    if any(str(value).startswith("http:") for value in endpoints):
         client["allow_http"] = True
     try:
         return _store_of(location, dict(options.config), client)

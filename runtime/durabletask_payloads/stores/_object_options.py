@@ -36,8 +36,8 @@ class ObjectStorePayloadStoreOptions(LargePayloadStorageOptions):
         config: settings of obstore for that service, by their names there: for S3 "region", "endpoint" (of another
             service that speaks S3; one that begins with http: is allowed by this), "access_key_id",
             "secret_access_key", "virtual_hosted_style_request"; for Azure "account_name". What is missing comes from
-            the environment (AWS_REGION, AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_ACCOUNT_NAME),
-            and credentials also from the role of the machine or the container.
+            the environment (AWS_REGION, AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS,
+            AZURE_STORAGE_ACCOUNT_NAME), and credentials also from the role of the machine or the container.
         store: an `S3Store`, `GCSStore` or `AzureStore` of obstore, for all else that those can do. It has its own
             timeouts and retries (up to 3 minutes, unless it was made with `retry_config={"max_retries": 0}`):
             `total_timeout` holds all the same, and what is still running then goes on without a caller. Its bucket and
