@@ -1,4 +1,4 @@
-"""Payload stores. What needs an extra has a module of its own: `stores.azure_blob` needs [azure]."""
+"""Payload stores. Modules of their own need an extra: `stores.azure_blob` [azure], `stores.object_store` [object-store]."""
 
 from __future__ import annotations
 
