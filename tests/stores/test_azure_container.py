@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from tests.support.azurite import Azurite
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 
 @pytest.fixture
 def proxy(azurite: Azurite) -> Iterator[FaultProxy]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from azure.storage.blob import BlobProperties
     from tests.support.azurite import Azurite
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 TEXT = json.dumps([{"id": number, "name": f"caf\u00e9 {number * 7919}"} for number in range(20_000)]).encode()
 SMALL = '"\U0001f600"'.encode()
 # Text that gzip can not shrink by much is base64 of noise; by nothing at all, noise.

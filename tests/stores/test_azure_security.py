@@ -52,6 +52,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.support.fixtures import Engine
+
+pytestmark = pytest.mark.usefixtures("engine")
+
 HEX = "0123456789abcdef" * 2
 
 
@@ -158,7 +162,7 @@ import asyncio, base64, json, sys, threading, time
 from azure.core.credentials import AccessToken
 from durabletask_payloads._errors import PayloadNotFoundError, PayloadAccessDeniedError
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
-own, other, port, kind = sys.argv[1:]
+own, other, port, kind, engine = sys.argv[1:]
 
 def jwt(audience):
     part = lambda value: base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
@@ -186,7 +190,7 @@ credential = {"sync": Sync, "async": Async}[kind]()
 base = f"https://127.0.0.1:{port}"
 def options(account, trusted=()):
     return BlobPayloadStoreOptions(account_url=f"{base}/{account}", credential=credential, container_name="payloads",
-                                   token_version=2, trusted_locations=trusted)
+                                   token_version=2, trusted_locations=trusted, engine=engine)
 with BlobPayloadStore(options(other)) as store:
     foreign = store.upload(b"foreign")
 with BlobPayloadStore(options(own, (f"{base}/{other}/payloads",))) as store:
@@ -229,7 +233,7 @@ def certificate(folder: Path) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_token_credentials(tmp_path: Path, kind: str) -> None:
+def test_token_credentials(tmp_path: Path, kind: str, engine: Engine) -> None:
     """Of both kinds, for the store's own account and for a trusted location in another one."""
     cert, key = certificate(tmp_path)
     account_key = base64.b64encode(b"k" * 32).decode()
@@ -238,8 +242,9 @@ def test_token_credentials(tmp_path: Path, kind: str) -> None:
         environment={"AZURITE_ACCOUNTS": f"ownaccount:{account_key};otheraccount:{account_key}"},
     )
     with server:
+        arguments = ["ownaccount", "otheraccount", str(server.port), kind, engine]
         done = subprocess.run(
-            [sys.executable, "-X", "dev", "-c", TLS_PROGRAM, "ownaccount", "otheraccount", str(server.port), kind],
+            [sys.executable, "-X", "dev", "-c", TLS_PROGRAM, *arguments],
             env={**os.environ, "SSL_CERT_FILE": str(cert)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -367,8 +372,8 @@ BOMB_PROGRAM = """
 import asyncio, resource, sys, tracemalloc
 from durabletask_payloads._errors import PayloadTooLargeError
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
-connection_string, container, form, *tokens = sys.argv[1:]
-options = BlobPayloadStoreOptions(connection_string=connection_string, container_name=container)
+connection_string, container, engine, form, *tokens = sys.argv[1:]
+options = BlobPayloadStoreOptions(connection_string=connection_string, container_name=container, engine=engine)
 with BlobPayloadStore(options) as store:
     def download(token):
         return store.download(token) if form == "sync" else asyncio.run(store.download_async(token))
@@ -388,7 +393,9 @@ with BlobPayloadStore(options) as store:
 @pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss is the kilobyte on Linux only")
 @pytest.mark.parametrize("form", ["sync", "async"])
 @pytest.mark.slow
-def test_300_kb_that_inflate_to_300_mb(azurite: Azurite, container: str, service: BlobServiceClient, form: str) -> None:
+def test_300_kb_that_inflate_to_300_mb(
+    azurite: Azurite, container: str, service: BlobServiceClient, form: str, engine: Engine
+) -> None:
     bomb = gzip.compress(bytes(300_000_000))
     assert 250_000 < len(bomb) < 350_000
     client = made(service, container)
@@ -397,7 +404,8 @@ def test_300_kb_that_inflate_to_300_mb(azurite: Azurite, container: str, service
         client.upload_blob(name, body, content_settings=ContentSettings(content_encoding=None))
     for name in names[1:2]:
         client.get_blob_client(name).set_http_headers(ContentSettings(content_encoding="gzip"))
-    arguments = [azurite.connection_string, container, form, *(f"blob:v1:{container}:{name}" for name in names)]
+    tokens = [f"blob:v1:{container}:{name}" for name in names]
+    arguments = [azurite.connection_string, container, engine, form, *tokens]
     done = subprocess.run(
         [sys.executable, "-c", BOMB_PROGRAM, *arguments[:-1]], check=True, stdout=subprocess.PIPE, timeout=60
     )

@@ -1,20 +1,36 @@
-"""Fixtures of all tests, through tests/conftest.py: an Azurite, an S3, names of containers, the walks of a test."""
+"""Fixtures of all tests, through tests/conftest.py: Azurite, S3, containers, the engine of a store, walks."""
 
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal
 
 import pytest
 from tests.support.azurite import Azurite
 
 from durabletask_payloads import ExternalizePlan
+from durabletask_payloads.stores import _engines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from azure.storage.blob import BlobServiceClient, ContainerClient
     from tests.support.s3 import S3
+
+Engine = Literal["azure-storage-blob", "obstore"]
+ENGINES: Final[tuple[Engine, ...]] = ("azure-storage-blob", "obstore")
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """Each engine of the Azure store in turn: by default the stores of the test take this one.
+
+    A module whose tests all run on both says `pytestmark = pytest.mark.usefixtures("engine")`. A program that a test
+    starts takes the engine as an argument.
+    """
+    engine: Engine = request.param
+    monkeypatch.setattr(_engines, "is_installed", lambda: engine == "obstore")
+    return engine
 
 
 @pytest.fixture(scope="session")

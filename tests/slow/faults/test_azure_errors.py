@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     Plan = Callable[[int], Fault]
     Case = Callable[[str, Form, FaultProxy], None]
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 T = TypeVar("T")
 HEX = "0123456789abcdef" * 2
 
