@@ -37,7 +37,9 @@ def proxy(azurite: Azurite) -> Iterator[FaultProxy]:
 
 @pytest.fixture
 def options(azurite: Azurite, container: str, proxy: FaultProxy) -> BlobPayloadStoreOptions:
-    return BlobPayloadStoreOptions(connection_string=azurite.connection_string_at(proxy.port), container_name=container)
+    return BlobPayloadStoreOptions(
+        connection_string=azurite.connection_string_at(proxy.port), container_name=container, read_timeout=3
+    )
 
 
 def store_threads() -> list[threading.Thread]:
@@ -51,15 +53,21 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
         time.sleep(0.01)
 
 
-def test_one_connection_serves_threads_and_loops(options: BlobPayloadStoreOptions, proxy: FaultProxy) -> None:
+def test_one_connection_serves_threads_and_loops(
+    options: BlobPayloadStoreOptions, proxy: FaultProxy, engine: Engine
+) -> None:
     with BlobPayloadStore(options) as store:
         token = store.upload(b"1")
         for _ in range(5):
             with ThreadPoolExecutor(1) as pool:
                 assert pool.submit(store.download, token).result() == b"1"
             assert asyncio.run(store.download_async(token)) == b"1"
-        assert proxy.connections == 1
-        assert len(store_threads()) == 1
+        if engine == "azure-storage-blob":
+            assert proxy.connections == 1
+            assert len(store_threads()) == 1
+        else:  # obstore has one to upload and one to download, Azure's client one for the container
+            assert proxy.connections == 3
+            assert len(store_threads()) <= 3  # a call that follows upon another may find its thread not yet idle
 
 
 def test_two_loops_at_the_same_time(options: BlobPayloadStoreOptions) -> None:
@@ -111,7 +119,7 @@ def test_the_loop_of_the_caller_goes_on(options: BlobPayloadStoreOptions, monkey
 def test_closed(options: BlobPayloadStoreOptions, proxy: FaultProxy, form: Form, way: str) -> None:
     store = BlobPayloadStore(options)
     token = form.upload(store, b"1")
-    assert len(store_threads()) == 1
+    assert store_threads()
 
     async def leave() -> None:
         async with store:
@@ -127,8 +135,7 @@ def test_closed(options: BlobPayloadStoreOptions, proxy: FaultProxy, form: Form,
                 pass
         case _:
             asyncio.run(leave())
-    assert store_threads() == []
-    wait_until(lambda: proxy.open_connections == 0)
+    wait_until(lambda: store_threads() == [] and proxy.open_connections == 0)
     store.close()  # nothing happens
     asyncio.run(store.aclose())
     # Transient: a work item that arrives while a process ends must not be completed as failed.
@@ -148,6 +155,7 @@ def test_closed_without_use(options: BlobPayloadStoreOptions) -> None:
 def test_closed_in_the_middle(options: BlobPayloadStoreOptions, proxy: FaultProxy, form: Form) -> None:
     store = BlobPayloadStore(options)
     token = store.upload(b"1")
+    assert store.download(token) == b"1"
     proxy.freeze()
     with ThreadPoolExecutor(1) as pool:
         download = pool.submit(form.download, store, token)
@@ -157,19 +165,22 @@ def test_closed_in_the_middle(options: BlobPayloadStoreOptions, proxy: FaultProx
         with pytest.raises(PayloadStoreUnavailableError, match="was closed"):
             download.result()
         assert time.perf_counter() - begin < 2
+    # obstore cannot be interrupted: its call ends by read_timeout.
+    wait_until(lambda: store_threads() == [] and proxy.open_connections == 0)
 
 
-def test_a_cancelled_caller_ends_the_request(options: BlobPayloadStoreOptions, proxy: FaultProxy) -> None:
+def test_a_cancelled_caller_leaves_no_connection(options: BlobPayloadStoreOptions, proxy: FaultProxy) -> None:
     async def give_up(token: str) -> None:
         await asyncio.wait_for(store.download_async(token), 0.2)
 
     with BlobPayloadStore(options) as store:
         token = store.upload(b"1")
+        assert store.download(token) == b"1"
         proxy.freeze()
         with pytest.raises(asyncio.TimeoutError):
             asyncio.run(give_up(token))
-        # aiohttp closes the connection of a request that was cancelled.
-        wait_until(lambda: proxy.open_connections == 0)
+        # The request goes on in its thread, until read_timeout ends it. Azurite closes what is idle for 5 s.
+        wait_until(lambda: proxy.open_connections == 0, 20)
         assert store.download(token) == b"1"
 
 

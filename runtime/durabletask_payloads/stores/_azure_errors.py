@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
 
-from aiohttp import ClientConnectorError
-from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
+from aiohttp import ClientConnectionError, ClientConnectorError, ClientPayloadError
+from azure.core.exceptions import (
+    AzureError,
+    ClientAuthenticationError,
+    HttpResponseError,
+    IncompleteReadError,
+    ServiceRequestTimeoutError,
+    ServiceResponseTimeoutError,
+)
 from azure.storage.blob import StorageErrorCode
 
-from ._blob_client import RequestFailedError
+from ._blob_client import BROKEN_OFF, NO_ANSWER, RequestFailedError, unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +31,9 @@ _SECRET: Final = re.compile(
     r"(?i)\b(?:sig|signature|secret|client_secret|password|assertion|client_assertion|\w*token|\w*key)=[^\s&;]+"
     r"|\beyJ[\w-]+\.[\w.-]+"
 )
+
+_TIMED_OUT: Final = (ServiceResponseTimeoutError, ServiceRequestTimeoutError, asyncio.TimeoutError, TimeoutError)
+_BROKEN: Final = (ClientConnectionError, ClientPayloadError, IncompleteReadError, ConnectionError)
 
 
 def error_code(error: Exception) -> str:
@@ -44,15 +55,11 @@ def failure_of(error: Exception, account_url: str) -> RequestFailedError:
     cause = (error.inner_exception if isinstance(error, AzureError) else None) or error
     if isinstance(cause, ClientConnectorError):
         return unreachable(f"{cause.host}:{cause.port}", _reason(cause.os_error))
+    if isinstance(cause, _TIMED_OUT):
+        return RequestFailedError(trouble=NO_ANSWER)
+    if isinstance(cause, _BROKEN):
+        return RequestFailedError(trouble=BROKEN_OFF)
     return RequestFailedError(trouble=f"failed with {type(cause).__name__}")
-
-
-def unreachable(address: str, reason: str) -> RequestFailedError:
-    """Return what it means that there is no connection to an address."""
-    return RequestFailedError(
-        trouble=f"cannot be reached at {address} ({reason})",
-        advice="check the account URL, the network, and whether the emulator is running if it is one",
-    )
 
 
 def _reason(error: OSError) -> str:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeVar, cast
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
 from obstore.store import AzureStore
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from azure.core.credentials import AccessToken, TokenCredential
     from azure.core.credentials_async import AsyncTokenCredential
-    from obstore.store import AzureConfig, AzureCredential, AzureCredentialProvider
+    from obstore.store import AzureCredential, AzureCredentialProvider
 
     from ._azure_options import BlobPayloadStoreOptions
 
@@ -33,14 +34,15 @@ _T = TypeVar("_T")
 _SCOPE: Final = "https://storage.azure.com/.default"
 # A key or a signature may be renewed in its credential at any time: it is asked again after so long.
 _FRESH: Final = timedelta(minutes=1)
+_NOWHERE: Final = "http://127.0.0.1:0"
 
 
 class FastAzureClient:
     """A `BlobClient`: the first attempt at an upload or a download is obstore's, all else is Azure's client's.
 
-    obstore tells less of an answer that is not a success: no code to HEAD, no Retry-After, no reason of a credential,
-    and it follows redirects. So only its success counts. After another answer the same attempt goes to Azure's client,
-    which finds the same and says why. After none, or after one that asks for time, the next attempt does.
+    obstore tells less of an answer that is not a success: no code to HEAD, no Retry-After, no reason of a credential.
+    So only its success counts. After another answer, or where it cannot connect, the same attempt goes to Azure's
+    client, which finds the same and says why. After no answer, or one that asks for time, the next attempt does.
 
     Args:
         options: of the store.
@@ -83,10 +85,13 @@ class FastAzureClient:
         self._azure.create_container(place, attempt)
 
     def close(self) -> None:
-        """Close both. What is under way fails with ClientClosedError."""
+        """Close both. What is under way fails with ClientClosedError. In a forked child, do nothing."""
+        if not self.is_of_this_process:
+            return  # the lock may be held by a thread that does not exist here
         with self._lock:
             self._closed = True
             made = self._made
+            self._stores.clear()  # and so their connections, of which each has a pool
         self._fast.close()
         if made is not None:
             made.close()
@@ -120,51 +125,59 @@ class FastAzureClient:
 
     def _store_for(self, place: PayloadToken, use: Literal["read", "write"]) -> AzureStore:
         key = (place.account_url or self._account_url, place.container, use)
-        store = self._stores.get(key)
-        if store is None:
-            store = self._stores[key] = self._new_store(*key)
-        return store
+        with self._lock:
+            store = self._stores.get(key)
+            if store is None:
+                store = self._stores[key] = self._new_store(*key)
+            return store
 
     def _new_store(self, account_url: str, container: str, use: Literal["read", "write"]) -> AzureStore:
         options = self._options
+        host = urlsplit(account_url).hostname or ""
+        if _is_proxied(account_url, host):
+            raise RequestFailedError(trouble="is behind a proxy")  # so that Azure's client serves
         read_timeout = options.read_timeout if use == "read" else None
         client = client_options(options.connect_timeout, read_timeout, options.total_timeout)
         client["allow_http"] = account_url.startswith("http:")
-        config, provider = self._credential(account_url)
+        # obstore follows redirects, and tells the other host the URL it comes from, with its signature. A proxy at an
+        # address that nothing can listen at keeps it from all hosts but this one.
+        client["proxy_url"] = _NOWHERE
+        client["proxy_excludes"] = host
+        account, provider = self._credential(account_url)
         return AzureStore(
             container_name=container,
-            config={**config, "endpoint": account_url},
+            # All that it would otherwise take from variables of the environment, of which it reads many.
+            config={"account_name": account, "endpoint": account_url, "skip_signature": False, "use_emulator": False},
             client_options=client,
             retry_config=NO_RETRIES,
             credential_provider=provider,
         )
 
-    def _credential(self, account_url: str) -> tuple[AzureConfig, AzureCredentialProvider | None]:
-        """Return how obstore identifies itself: by its configuration, or by a function that it asks."""
+    def _credential(self, account_url: str) -> tuple[str, AzureCredentialProvider]:
+        """Return the name of the account, and what obstore asks how to identify itself: before its environment."""
+        name = _account_of(account_url)
         if self._options.connection_string is not None:
             parts = connection_parts(self._options.connection_string)
-            account = parts.get("ACCOUNTNAME") or _account_of(account_url)
             if signature := parts.get("SHAREDACCESSSIGNATURE"):
-                return {"account_name": account, "sas_key": signature.lstrip("?")}, None
+                return name, partial(_signature, signature)
             if key := parts.get("ACCOUNTKEY"):
-                return {"account_name": account, "account_key": key}, None
+                return parts["ACCOUNTNAME"], partial(_key, key)
             raise RequestFailedError(trouble="is an emulator with a key of its own")  # so that Azure's client serves
-        named: AzureConfig = {"account_name": _account_of(account_url)}
         match self._options.credential:
-            case None:
-                return named, None
             case str() as text if "sig=" in text:
-                return {**named, "sas_key": text.lstrip("?")}, None
+                return name, partial(_signature, text)
             case str() as key:
-                return {**named, "account_key": key}, None
+                return name, partial(_key, key)
             case dict() as pair:
-                return {"account_name": pair["account_name"], "account_key": pair["account_key"]}, None
+                return pair["account_name"], partial(_key, pair["account_key"])
             case AzureNamedKeyCredential() as credential:
-                return {"account_name": credential.named_key.name}, partial(_key, credential)
+                return credential.named_key.name, lambda: _key(credential.named_key.key, _soon())
             case AzureSasCredential() as credential:
-                return named, partial(_signature, credential)
+                return name, lambda: _signature(credential.signature, _soon())
+            case None:
+                raise AssertionError("the options have a credential where they have no connection string")
             case credential:
-                return named, partial(self._token, credential)
+                return name, partial(self._token, credential)
 
     def _token(self, credential: TokenCredential | AsyncTokenCredential) -> AzureCredential:
         token: AccessToken
@@ -175,12 +188,17 @@ class FastAzureClient:
         return {"token": token.token, "expires_at": datetime.fromtimestamp(token.expires_on, timezone.utc)}
 
 
-def _key(credential: AzureNamedKeyCredential) -> AzureCredential:
-    return {"access_key": credential.named_key.key, "expires_at": _soon()}
+def _key(key: str, until: datetime | None = None) -> AzureCredential:
+    return {"access_key": key, "expires_at": until}
 
 
-def _signature(credential: AzureSasCredential) -> AzureCredential:
-    return {"sas_token": credential.signature.lstrip("?"), "expires_at": _soon()}
+def _signature(text: str, until: datetime | None = None) -> AzureCredential:
+    return {"sas_token": text.lstrip("?"), "expires_at": until}
+
+
+def _is_proxied(account_url: str, host: str) -> bool:
+    """Return whether the environment, or the system, names a proxy for the account, as Azure's client takes it."""
+    return urlsplit(account_url).scheme in getproxies() and not proxy_bypass(host)
 
 
 def _account_of(account_url: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -75,6 +75,18 @@ class RequestFailedError(Exception):
         self.trouble = trouble
         self.advice = advice
         self.credential = credential
+
+
+NO_ANSWER: Final = "did not answer in time"
+BROKEN_OFF: Final = "closed the connection"
+
+
+def unreachable(address: str, reason: str) -> RequestFailedError:
+    """Return what it means that there is no connection to an address."""
+    return RequestFailedError(
+        trouble=f"cannot be reached at {address} ({reason})",
+        advice="check the URL, the network, and whether the emulator is running if it is one",
+    )
 
 
 class ClientClosedError(Exception):

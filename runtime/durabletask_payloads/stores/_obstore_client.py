@@ -19,7 +19,16 @@ import obstore
 
 from durabletask_payloads._errors import PayloadError, PayloadStoreUnavailableError
 
-from ._blob_client import Attempt, BlobProperties, Body, Place, RequestFailedError
+from ._blob_client import (
+    BROKEN_OFF,
+    NO_ANSWER,
+    Attempt,
+    BlobProperties,
+    Body,
+    Place,
+    RequestFailedError,
+    unreachable,
+)
 from ._codec import longest_body, too_large
 from ._threads import DaemonThreads
 
@@ -77,7 +86,7 @@ def client_options(connect_timeout: float, read_timeout: float | None, total_tim
 
 
 class NoAnswerError(RequestFailedError):
-    """The connection was not made, or broke, or there was no answer in time."""
+    """The connection broke, or there was no answer in time."""
 
 
 class ObstoreClient(Generic[_P]):
@@ -179,11 +188,13 @@ class ObstoreClient(Generic[_P]):
         except TimeoutError:
             if seconds >= attempt.seconds:
                 raise
-            raise NoAnswerError(trouble=f"did not answer within {seconds:.3g} s") from None
+            raise NoAnswerError(trouble=NO_ANSWER) from None
         except (PayloadError, RequestFailedError):
             raise
         except (obstore.exceptions.BaseError, OSError, ValueError) as error:
-            raise failure_of(error) from error
+            failure = failure_of(error)
+        # Not from the error, nor while it is handled: its text quotes what the service, or a credential, said.
+        raise failure
 
 
 def failure_of(error: Exception) -> RequestFailedError:
@@ -206,14 +217,11 @@ def failure_of(error: Exception) -> RequestFailedError:
         return RequestFailedError(trouble=f"failed with {type(error).__name__}")
     url, reason = _URL.search(text), _OS_ERROR.search(text)
     address = urlsplit(url[1]).netloc.rpartition("@")[2] if url else "its address"
-    if reason and "ConnectError" in text:
-        return NoAnswerError(
-            trouble=f"cannot be reached at {address} ({os.strerror(int(reason[1]))})",
-            advice="check the URL, the network, and whether the emulator is running if it is one",
-        )
     if _TIMED_OUT.search(text):
-        return NoAnswerError(trouble=f"did not answer at {address} in time")
-    return NoAnswerError(trouble=f"closed the connection at {address}")
+        return NoAnswerError(trouble=NO_ANSWER)
+    if "kind: Connect," in text:
+        return unreachable(address, os.strerror(int(reason[1])) if reason else "no connection")
+    return NoAnswerError(trouble=BROKEN_OFF)
 
 
 def _no_credential(source: str, text: str) -> RequestFailedError:

@@ -231,10 +231,10 @@ class RemoteStore(PayloadStore, Generic[_P]):
                 return operation(client, Attempt(number, _until(end)))
             except RequestFailedError as failure:
                 error = self._error(failure, place, number)
+                last = failure.__cause__ or failure
                 if error.permanent or number > self._settings.retries:
-                    raise error from failure.__cause__
+                    raise error from last
                 wait = max(_FIRST_WAIT * 2 ** (number - 1), failure.retry_after)
-                last = failure.__cause__
             except TimeoutError as timeout:
                 raise self._out_of_time(place) from timeout
             except ClientClosedError:

@@ -91,6 +91,7 @@ class DaemonThreads:
     def _serve(self) -> None:
         while (work := self._calls.get()) is not None:
             work()
+            del work  # it holds a payload, and the next call may be long in coming
             with self._lock:
                 if self._closed:
                     return
