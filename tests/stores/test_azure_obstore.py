@@ -101,6 +101,7 @@ def test_it_serves_with_each_credential(azurite: Azurite, existing: str, proxy: 
     assert serves_alone(make(url, azurite, existing), proxy)
 
 
+@pytest.mark.usefixtures("engine")
 def test_credentials_that_are_renewed(azurite: Azurite, existing: str, proxy: FaultProxy) -> None:
     url = f"http://127.0.0.1:{proxy.port}/{azurite.account_name}"
     key = AzureNamedKeyCredential(azurite.account_name, "d3Jvbmc=")
@@ -184,9 +185,8 @@ def test_a_proxy_of_the_environment_is_taken(
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
     monkeypatch.setenv("no_proxy", "")
     url = "http://storage.invalid/devstoreaccount1"
-    options = BlobPayloadStoreOptions(
-        account_url=url, credential=azurite.account_key, container_name=container, retries=0
-    )
+    key = {"account_name": azurite.account_name, "account_key": azurite.account_key}
+    options = BlobPayloadStoreOptions(account_url=url, credential=key, container_name=container, retries=0)
     with BlobPayloadStore(options) as store, pytest.raises(PayloadError):
         store.download(f"blob:v1:{container}:{HEX}")
     assert proxy.requests == [f"GET {url}/{container}/{HEX} HTTP/1.1"]

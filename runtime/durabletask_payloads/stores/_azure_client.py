@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from azure.core import MatchConditions
-from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
+from azure.core.credentials import AzureNamedKey, AzureNamedKeyCredential, AzureSasCredential
 from azure.core.exceptions import AzureError, ResourceExistsError
 from azure.storage.blob import ContentSettings
 from azure.storage.blob.aio import BlobServiceClient
@@ -55,7 +55,7 @@ class AzureClient:
     def __init__(self, options: BlobPayloadStoreOptions, account_url: str) -> None:
         self._options = options
         self._transport = Transport(options.connect_timeout, options.read_timeout)
-        self._clients: dict[str, BlobServiceClient] = {}
+        self._clients: dict[tuple[str, AzureNamedKey | None], BlobServiceClient] = {}
         self._account_url = account_url
         self._loop = BackgroundLoop("durabletask-payloads-blob", self._transport.close)
 
@@ -140,10 +140,13 @@ class AzureClient:
     def _container(self, place: PayloadToken) -> ContainerClient:
         """Return the client of a token's container, in the store's own account or that of a trusted location."""
         url = place.account_url or self._account_url
-        client = self._clients.get(url)
+        credential = self._options.credential
+        # Of this kind, alone, the library keeps a copy, and does not see that it was renewed.
+        copied = credential.named_key if isinstance(credential, AzureNamedKeyCredential) else None
+        client = self._clients.get((url, copied))
         if client is None:
             foreign = url if url != self._account_url else None
-            client = self._clients[url] = _service_client(self._options, foreign, self._transport)
+            client = self._clients[url, copied] = _service_client(self._options, foreign, self._transport)
         return client.get_container_client(place.container)
 
     def _run(self, place: PayloadToken, request: Callable[[], Coroutine[None, None, _T]], attempt: Attempt) -> _T:

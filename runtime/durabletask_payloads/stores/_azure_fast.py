@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeVar, cast
 from urllib.parse import urlsplit
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _SCOPE: Final = "https://storage.azure.com/.default"
-# A key or a signature may be renewed in its credential at any time: it is asked again after so long.
-_FRESH: Final = timedelta(minutes=1)
 _NOWHERE: Final = "http://127.0.0.1:0"
 
 
@@ -171,9 +169,9 @@ class FastAzureClient:
             case dict() as pair:
                 return pair["account_name"], partial(_key, pair["account_key"])
             case AzureNamedKeyCredential() as credential:
-                return credential.named_key.name, lambda: _key(credential.named_key.key, _soon())
+                return credential.named_key.name, lambda: _key(credential.named_key.key, _now())
             case AzureSasCredential() as credential:
-                return name, lambda: _signature(credential.signature, _soon())
+                return name, lambda: _signature(credential.signature, _now())
             case None:
                 raise AssertionError("the options have a credential where they have no connection string")
             case credential:
@@ -196,6 +194,11 @@ def _signature(text: str, until: datetime | None = None) -> AzureCredential:
     return {"sas_token": text.lstrip("?"), "expires_at": until}
 
 
+def _now() -> datetime:
+    """Return until when that is good which may be renewed at any time: obstore asks again for each request."""
+    return datetime.now(timezone.utc)
+
+
 def _is_proxied(account_url: str, host: str) -> bool:
     """Return whether the environment, or the system, names a proxy for the account, as Azure's client takes it."""
     return urlsplit(account_url).scheme in getproxies() and not proxy_bypass(host)
@@ -205,7 +208,3 @@ def _account_of(account_url: str) -> str:
     """Return the name of an account: the path of an emulator's URL, or the first part of the host."""
     parts = urlsplit(account_url)
     return parts.path.strip("/") or (parts.hostname or "").partition(".")[0]
-
-
-def _soon() -> datetime:
-    return datetime.now(timezone.utc) + _FRESH
