@@ -6,22 +6,22 @@ import asyncio
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, cast
 
-from aiohttp import ClientRequest, ClientSession, DummyCookieJar, Payload
+from aiohttp import ClientRequest, ClientResponse, ClientSession, DummyCookieJar, Payload
 from azure.core.pipeline.transport import AioHttpTransport, AsyncHttpResponse, AsyncHttpTransport, HttpRequest
 from yarl import URL  # as aiohttp does
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from aiohttp import ClientResponse
     from aiohttp.abc import AbstractStreamWriter
     from aiohttp.connector import Connection
 
 # How much of a body goes to the connection at a time, in bytes.
 _PART: Final = 64 * 1024
 
-# The connections that this task has used in its attempt.
+# The connections that this task has used in its attempt, and the responses that came by them.
 _used: ContextVar[list[tuple[Connection, asyncio.Transport]]] = ContextVar("used")
+_answered: ContextVar[list[ClientResponse]] = ContextVar("answered")
 
 
 class TrackedConnections:
@@ -29,10 +29,13 @@ class TrackedConnections:
 
     def __enter__(self) -> None:
         _used.set([])
+        _answered.set([])
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        for response in _answered.get():
+            response.close()  # one that is given up in its body would say so when it is forgotten
         for connection, transport in _used.get():
             connection.close()  # the client forgets to after a body that stalled, and takes a new one
             if transport.is_closing() and transport.get_write_buffer_size():
@@ -43,7 +46,9 @@ class _TrackedRequest(ClientRequest):
     async def send(self, conn: Connection) -> ClientResponse:
         if isinstance(conn.transport, asyncio.Transport):
             _used.get().append((conn, conn.transport))
-        return await super().send(conn)
+        response = await super().send(conn)
+        _answered.get().append(response)
+        return response
 
 
 class _Body(Payload):

@@ -6,6 +6,7 @@ import threading
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeoutError  # another class than TimeoutError before Python 3.11
 from contextlib import suppress
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
@@ -32,7 +33,7 @@ class DaemonThreads:
         self._lock = threading.Lock()
         self._closed = False
         self._idle = 0
-        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._calls: SimpleQueue[Callable[[], Callable[[], None]] | None] = SimpleQueue()
         self._aborts: set[Callable[[], None]] = set()
 
     def run(self, call: Callable[[], _T], seconds: float) -> _T:
@@ -44,14 +45,12 @@ class DaemonThreads:
         """
         result: Future[_T] = Future()
 
-        def work() -> None:
-            with suppress(InvalidStateError):  # the caller has gone
-                try:
-                    outcome = call()
-                except BaseException as error:
-                    result.set_exception(error)
-                else:
-                    result.set_result(outcome)
+        def work() -> Callable[[], None]:
+            try:
+                outcome = call()
+            except BaseException as error:
+                return partial(result.set_exception, error)
+            return partial(result.set_result, outcome)
 
         def abort() -> None:
             with suppress(InvalidStateError):  # it has just ended
@@ -77,7 +76,7 @@ class DaemonThreads:
         for abort in aborts:
             abort()
 
-    def _begin(self, work: Callable[[], None], abort: Callable[[], None]) -> None:
+    def _begin(self, work: Callable[[], Callable[[], None]], abort: Callable[[], None]) -> None:
         with self._lock:
             if self._closed:
                 raise ClientClosedError
@@ -90,9 +89,12 @@ class DaemonThreads:
 
     def _serve(self) -> None:
         while (work := self._calls.get()) is not None:
-            work()
-            del work  # it holds a payload, and the next call may be long in coming
-            with self._lock:
-                if self._closed:
-                    return
-                self._idle += 1
+            tell = work()
+            with self._lock:  # before the caller goes on, whose next call then finds this thread idle
+                closed = self._closed
+                self._idle += not closed
+            with suppress(InvalidStateError):  # the caller has gone
+                tell()
+            if closed:
+                return
+            del work, tell  # they hold a payload, and the next call may be long in coming
