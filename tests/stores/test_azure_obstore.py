@@ -19,7 +19,7 @@ from durabletask_payloads._errors import PayloadError, PayloadStoreUnavailableEr
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from tests.support.azurite import Azurite
 
@@ -133,7 +133,7 @@ class Listener(http.server.ThreadingHTTPServer):
         self.location = location
 
     @contextmanager
-    def listening(self) -> Iterator[Listener]:
+    def listening(self) -> Generator[Listener]:
         with self:
             thread = threading.Thread(target=self.serve_forever, args=(0.01,))
             thread.start()
@@ -143,9 +143,8 @@ class Listener(http.server.ThreadingHTTPServer):
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    server: Listener
-
     def answer(self) -> None:
+        assert isinstance(self.server, Listener)
         self.rfile.read(int(self.headers["Content-Length"] or 0))
         self.server.heard.append(f"{self.requestline}\n{self.headers}")
         self.send_response(self.server.status)

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from tests.support.proxy import Fault, FaultProxy, always
+from tests.support.proxy import HEALTHY, Fault, FaultProxy, always
 
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
 
@@ -202,8 +202,11 @@ def test_a_process_ends_amid_its_transfers(azurite: Azurite, container: str, eng
     """Stalled ones, and ones that complete right then: it says nothing, and is gone at once."""
     dice = random.Random(7)
     stalling = Fault(stall_request_after=50_000, stall_response_after=50_000)
-    # The first connections upload, or make the container.
-    for plan, size in ((lambda number: stalling if number > 3 else Fault(), 200_000), (always(Fault()), 2_000)) * 3:
+
+    def stalling_later(number: int) -> Fault:
+        return stalling if number > 3 else HEALTHY  # the first connections make the container, and upload
+
+    for plan, size in ((stalling_later, 200_000), (always(HEALTHY), 2_000)) * 3:
         with FaultProxy(azurite.port, plan) as proxy:
             arguments = (engine, str(size), str(dice.uniform(0.0, 0.5)), end)
             with subprocess.Popen(

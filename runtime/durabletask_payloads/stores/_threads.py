@@ -10,7 +10,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
-from ._blob_client import ClientClosedError
+from ._blob_client import ClientClosedError, raise_if_shutdown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +83,11 @@ class DaemonThreads:
             if self._idle:
                 self._idle -= 1
             else:
-                threading.Thread(target=self._serve, name=self._name, daemon=True).start()
+                try:
+                    threading.Thread(target=self._serve, name=self._name, daemon=True).start()
+                except RuntimeError as error:  # Python 3.12 and later
+                    raise_if_shutdown(error)
+                    raise
             self._aborts.add(abort)
             self._calls.put(work)
 
