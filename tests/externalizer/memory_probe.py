@@ -1,8 +1,8 @@
 """How much memory a transfer takes at its worst: a program, since a process has one peak, raised by all it does.
 
-It gets "out", "in" or "back", "sync" or "async", and where the payload is stored: a folder, the connection string of an
-Azurite, or nothing for memory. It prints the peak, without what the process had before the message, in copies of the
-payload.
+It gets "out", "in" or "back", "sync" or "async", where the payload is stored: a folder, the connection string of an
+Azurite, or nothing for memory; and the engine for an Azurite. It prints the peak, without what the process had before
+the message, in copies of the payload.
 """
 
 from __future__ import annotations
@@ -72,18 +72,23 @@ def _peak(way: str, form: str, store: PayloadStore) -> int:
     return peak
 
 
-def _store(place: str) -> PayloadStore:
+def _store(place: str, engine: str) -> PayloadStore:
     options = LargePayloadStorageOptions(max_stored_payload_bytes=PAYLOAD_BYTES)
     if not place:
         return InMemoryPayloadStore(options)
     if "AccountKey" not in place:
         return DirectoryPayloadStore(place, options)
-    azure = BlobPayloadStoreOptions(connection_string=place, max_stored_payload_bytes=PAYLOAD_BYTES)
+    azure = BlobPayloadStoreOptions(
+        connection_string=place,
+        max_stored_payload_bytes=PAYLOAD_BYTES,
+        engine="obstore" if engine == "obstore" else "azure-storage-blob",
+    )
     store = BlobPayloadStore(azure)
-    store.upload(b"makes the container, the connection and its thread")
+    # Makes the container, the connections and their threads.
+    store.download(store.upload(b"small"))
     return store
 
 
 if __name__ == "__main__":
-    print(_peak(sys.argv[1], sys.argv[2], _store(sys.argv[3])) / PAYLOAD_BYTES, flush=True)
+    print(_peak(sys.argv[1], sys.argv[2], _store(sys.argv[3], sys.argv[4])) / PAYLOAD_BYTES, flush=True)
     os._exit(0)  # there is nothing to be kept

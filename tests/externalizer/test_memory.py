@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.fixtures import ENGINES
 
 if TYPE_CHECKING:
     from tests.support.azurite import Azurite
@@ -28,15 +29,18 @@ _IN_FROM_MEMORY = 2.0  # where the body is anyway
 @pytest.mark.parametrize(
     ("way", "store"),
     # Not back with the store in memory: that holds what was uploaded, in the same memory.
-    [*itertools.product(["out", "in"], ["memory", "directory", "azure"]), ("back", "directory"), ("back", "azure")],
+    [
+        *itertools.product(["out", "in"], ["memory", "directory", *ENGINES]),
+        *itertools.product(["back"], ["directory", *ENGINES]),
+    ],
 )
 def test_three_copies_of_a_payload_at_the_most(
     way: str, form: str, store: str, azurite: Azurite, tmp_path: Path
 ) -> None:
-    place = {"memory": "", "directory": str(tmp_path), "azure": azurite.connection_string}[store]
+    place = {"memory": "", "directory": str(tmp_path)}.get(store, azurite.connection_string)
     # One malloc arena: with more, glibc holds on to what another thread has freed, which is no copy of ours.
     done = subprocess.run(
-        [sys.executable, "-m", "tests.externalizer.memory_probe", way, form, place],
+        [sys.executable, "-m", "tests.externalizer.memory_probe", way, form, place, store],
         cwd=Path(__file__).parents[2],
         env={**os.environ, "MALLOC_ARENA_MAX": "1"},
         capture_output=True,
