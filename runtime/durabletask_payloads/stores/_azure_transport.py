@@ -10,6 +10,8 @@ from aiohttp import ClientRequest, ClientResponse, ClientSession, DummyCookieJar
 from azure.core.pipeline.transport import AioHttpTransport, AsyncHttpResponse, AsyncHttpTransport, HttpRequest
 from yarl import URL  # as aiohttp does
 
+from ._blob_client import ClientClosedError
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -82,8 +84,11 @@ class Transport(AsyncHttpTransport[HttpRequest, AsyncHttpResponse]):
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
         self._aiohttp: AsyncHttpTransport[HttpRequest, AsyncHttpResponse] | None = None
+        self._closed = False
 
     async def send(self, request: HttpRequest, **kwargs: object) -> AsyncHttpResponse:
+        if self._closed:
+            raise ClientClosedError
         transport = self._aiohttp
         if transport is None:
             transport = self._aiohttp = AioHttpTransport(
@@ -107,6 +112,7 @@ class Transport(AsyncHttpTransport[HttpRequest, AsyncHttpResponse]):
         """Do nothing: `send` opens it."""
 
     async def close(self) -> None:
+        self._closed = True
         if self._aiohttp is not None:
             await self._aiohttp.close()
 
