@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
 from azure.storage.blob import AccountSasPermissions, BlobServiceClient, ResourceTypes, generate_account_sas
-from tests.support.fixtures import made
+from tests.support.fixtures import made, needs_obstore
 from tests.support.proxy import Fault, FaultProxy, always
 
 from durabletask_payloads._errors import PayloadError, PayloadStoreUnavailableError
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from tests.support.azurite import Azurite
 
     MakeOptions = Callable[[str, "Azurite", str], BlobPayloadStoreOptions]
+
+pytestmark = needs_obstore
 
 HEX = "0123456789abcdef" * 2
 

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from tests.support.fixtures import ENGINES, Engine, needs_obstore
 from tests.support.proxy import HEALTHY, Fault, FaultProxy, always
 
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
@@ -129,20 +130,23 @@ assert store.download(store.upload(b"2")) == b"2"
 
 
 @needs_fork
-@pytest.mark.parametrize(("engine", "serves"), [("auto", "obstore"), ("azure-storage-blob", "azure-storage-blob")])
-def test_workers_of_a_parent_that_used_a_store(azurite: Azurite, container: str, engine: str, serves: str) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_workers_of_a_parent_that_used_a_store(azurite: Azurite, container: str, engine: Engine) -> None:
     """As gunicorn's with its application loaded before: all serve, and keep their deadlines."""
     with FaultProxy(azurite.port, always(Fault(swallow=True))) as silent:
         dead = azurite.connection_string_at(silent.port)
-        assert run(WORKERS, azurite, azurite.port, container, engine, dead) == f"{serves}\n"
+        option = "auto" if engine == "obstore" else engine
+        assert run(WORKERS, azurite, azurite.port, container, option, dead) == f"{engine}\n"
 
 
 @needs_fork
+@needs_obstore
 def test_obstore_that_is_forced_refuses_in_a_child(azurite: Azurite, container: str) -> None:
     assert run(FORCED, azurite, azurite.port, container, "obstore") == ""
 
 
 @needs_fork
+@needs_obstore
 @pytest.mark.parametrize("engine", ["auto", "obstore"])
 def test_children_of_a_parent_that_used_nothing_take_obstore(azurite: Azurite, container: str, engine: str) -> None:
     assert run(UNUSED, azurite, azurite.port, container, engine) == ""
@@ -197,7 +201,7 @@ def seconds_to_end(process: subprocess.Popen[str], word: str) -> float:
 
 
 @pytest.mark.parametrize("end", ["exit", "close"])
-@pytest.mark.parametrize("engine", ["obstore", "azure-storage-blob"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_process_ends_amid_its_transfers(azurite: Azurite, container: str, engine: str, end: str) -> None:
     """Stalled ones, and ones that complete right then: it says nothing, and is gone at once."""
     dice = random.Random(7)
@@ -221,7 +225,7 @@ def test_a_process_ends_amid_its_transfers(azurite: Azurite, container: str, eng
 
 
 @pytest.mark.parametrize("way", ["upload", "download"])
-@pytest.mark.parametrize("engine", ["obstore", "azure-storage-blob"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_control_c_amid_a_transfer_that_stalls(azurite: Azurite, container: str, engine: str, way: str) -> None:
     options = BlobPayloadStoreOptions(
         connection_string=azurite.connection_string, container_name=container, max_stored_payload_bytes=30_000_000
@@ -264,6 +268,6 @@ with store, ThreadPoolExecutor(64) as pool:
 """
 
 
-@pytest.mark.parametrize("engine", ["obstore", "azure-storage-blob"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_1000_payloads_from_64_threads(azurite: Azurite, container: str, engine: str) -> None:
     assert run(THREADS, azurite, azurite.port, container, engine) == ""

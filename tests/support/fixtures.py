@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from tests.support.s3 import S3
 
 Engine = Literal["azure-storage-blob", "obstore"]
-ENGINES: Final[tuple[Engine, ...]] = ("azure-storage-blob", "obstore")
+_ALL: Final[tuple[Engine, ...]] = ("azure-storage-blob", "obstore")
+# There is no obstore for Python 3.10.
+ENGINES: Final = _ALL if sys.version_info >= (3, 11) else _ALL[:1]
+needs_obstore: Final = pytest.mark.skipif(sys.version_info < (3, 11), reason="there is no obstore for this Python")
 
 
 @pytest.fixture(params=ENGINES)

@@ -23,7 +23,7 @@ from durabletask_payloads._errors import PayloadError
 from ._azure_errors import error_code, failure_of
 from ._azure_transport import TrackedConnections, Transport
 from ._background_loop import BackgroundLoop
-from ._blob_client import Attempt, BlobProperties, Body, ClientClosedError, raise_if_shutdown
+from ._blob_client import Attempt, BlobProperties, Body, ClientClosedError, is_of_shutdown
 from ._codec import longest_body, too_large
 from ._tokens import PayloadToken, normal_account_url
 
@@ -161,8 +161,9 @@ class AzureClient:
             # ValueError: a response without the headers of Blob Storage, from something else.
             except (AzureError, OSError, asyncio.TimeoutError, ValueError) as error:
                 raise failure_of(error, place.account_url or self._account_url) from error
-            except RuntimeError as error:
-                raise_if_shutdown(error)  # aiohttp needs a thread, to look for a proxy
+            except RuntimeError as error:  # aiohttp needs a thread, to look for a proxy
+                if is_of_shutdown(error):
+                    raise asyncio.CancelledError from None  # as all that runs when the loop is stopped
                 raise
 
         async def within() -> _T:  # which makes nothing that is never awaited, if it never begins

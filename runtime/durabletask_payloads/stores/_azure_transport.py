@@ -10,8 +10,6 @@ from aiohttp import ClientRequest, ClientResponse, ClientSession, DummyCookieJar
 from azure.core.pipeline.transport import AioHttpTransport, AsyncHttpResponse, AsyncHttpTransport, HttpRequest
 from yarl import URL  # as aiohttp does
 
-from ._blob_client import ClientClosedError
-
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -88,7 +86,7 @@ class Transport(AsyncHttpTransport[HttpRequest, AsyncHttpResponse]):
 
     async def send(self, request: HttpRequest, **kwargs: object) -> AsyncHttpResponse:
         if self._closed:
-            raise ClientClosedError
+            raise asyncio.CancelledError  # as what ran when the loop was stopped
         transport = self._aiohttp
         if transport is None:
             transport = self._aiohttp = AioHttpTransport(

@@ -93,10 +93,9 @@ class ClientClosedError(Exception):
     """The client was closed, before or while it was used."""
 
 
-def raise_if_shutdown(error: RuntimeError) -> None:
-    """Raise ClientClosedError where the process ends: there are no more threads, or a session was closed already."""
-    if "shutdown" in str(error) or "is closed" in str(error):  # nothing else tells
-        raise ClientClosedError from None
+def is_of_shutdown(error: RuntimeError) -> bool:
+    """Return whether `error` is raised because the process ends: no more threads, or a session closed already."""
+    return "shutdown" in str(error) or "is closed" in str(error)  # nothing else tells
 
 
 _P = TypeVar("_P", bound=Place, contravariant=True)

@@ -10,7 +10,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
-from ._blob_client import ClientClosedError, raise_if_shutdown
+from ._blob_client import ClientClosedError, is_of_shutdown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,7 +86,8 @@ class DaemonThreads:
                 try:
                     threading.Thread(target=self._serve, name=self._name, daemon=True).start()
                 except RuntimeError as error:  # Python 3.12 and later
-                    raise_if_shutdown(error)
+                    if is_of_shutdown(error):
+                        raise ClientClosedError from None
                     raise
             self._aborts.add(abort)
             self._calls.put(work)

@@ -69,7 +69,7 @@ class BlobPayloadStore(RemoteStore[PayloadToken]):
                     "reading it needs a token credential, since keys and signatures are good for one account only"
                 )
         if options.engine == "obstore" and not _engines.is_installed():
-            raise ImportError(f'engine "obstore" needs obstore: {_engines.PIP}')
+            raise ImportError(f'engine "obstore" needs obstore: {_engines.PIP} (Python 3.11 or newer)')
         super().__init__(options, options, _BLOB_STORAGE)
 
     def __repr__(self) -> str:
