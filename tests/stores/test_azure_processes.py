@@ -45,7 +45,7 @@ def code_of(act):
 
 def command(program: str, azurite: Azurite, port: int, container: str, *arguments: str) -> list[str]:
     place = (azurite.connection_string_at(port), container)
-    return [sys.executable, "-X", "dev", "-W", "error", "-c", HEAD + program, *place, *arguments]
+    return [sys.executable, "-X", "faulthandler", "-W", "error", "-c", HEAD + program, *place, *arguments]
 
 
 def run(program: str, azurite: Azurite, port: int, container: str, *arguments: str) -> str:

@@ -158,7 +158,7 @@ def test_text_of_a_user_is_followed_where_it_is_exactly_a_token(options: BlobPay
 # ---- credentials --------------------------------------------------------------------------------------------------
 
 TLS_PROGRAM = """
-import asyncio, base64, json, sys, threading, time
+import asyncio, base64, json, logging, sys, threading, time
 from azure.core.credentials import AccessToken
 from durabletask_payloads._errors import PayloadNotFoundError, PayloadAccessDeniedError
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
@@ -170,6 +170,13 @@ def jwt(audience):
     claims = {"aud": audience, "iss": "https://sts.windows.net/00000000-0000-0000-0000-000000000000/",
               "iat": now - 60, "nbf": now - 60, "exp": now + 3600}
     return AccessToken(".".join([part({"alg": "none", "typ": "JWT"}), part(claims), part("")]), now + 3600)
+
+methods = []  # of the requests that Azure's client makes
+class Methods(logging.Handler):
+    def emit(self, record):
+        methods.extend(method for method in ("GET", "PUT") if f"'{method}'" in record.getMessage())
+logging.getLogger("azure").addHandler(Methods())
+logging.getLogger("azure").setLevel(logging.INFO)
 
 threads = []
 class Sync:
@@ -198,6 +205,8 @@ with BlobPayloadStore(options(own, (f"{base}/{other}/payloads",))) as store:
     assert asyncio.run(store.download_async(token)) == b"own"
     assert store.download(foreign) == b"foreign"
     assert asyncio.run(store.download_async(foreign)) == b"foreign"
+# The reads are all of that engine.
+assert ("GET" in methods) == (engine == "azure-storage-blob"), methods
 # Never on the loop where it comes from a thread: it may block.
 assert all((name == "durabletask-payloads-blob") == (kind == "async") for name in threads), threads
 Sync.audience = "https://elsewhere.example"
