@@ -185,11 +185,13 @@ def test_a_proxy_of_the_environment_is_taken(
 ) -> None:
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
     monkeypatch.setenv("no_proxy", "")
-    url = "http://storage.invalid/devstoreaccount1"
     key = {"account_name": azurite.account_name, "account_key": azurite.account_key}
-    options = BlobPayloadStoreOptions(account_url=url, credential=key, container_name=container, retries=0)
-    with BlobPayloadStore(options) as store, pytest.raises(PayloadError):
-        store.download(f"blob:v1:{container}:{HEX}")
+    with Listener().listening() as account:  # which could be reached without one
+        url = f"http://127.0.0.1:{account.server_port}/devstoreaccount1"
+        options = BlobPayloadStoreOptions(account_url=url, credential=key, container_name=container, retries=0)
+        with BlobPayloadStore(options) as store, pytest.raises(PayloadError):
+            store.download(f"blob:v1:{container}:{HEX}")
+        assert account.heard == []
     assert proxy.requests == [f"GET {url}/{container}/{HEX} HTTP/1.1"]
 
 
