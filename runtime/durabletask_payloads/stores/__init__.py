@@ -1,4 +1,4 @@
-"""Payload stores. Modules of their own need an extra: `stores.azure_blob` [azure], `stores.object_store` [object-store]."""
+"""Payload stores. Two modules need an extra: `stores.azure_blob` [azure] and `stores.object_store` [object-store]."""
 
 from __future__ import annotations
 
