@@ -6,8 +6,9 @@ import http.server
 import threading
 import traceback
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
@@ -120,6 +121,40 @@ def test_credentials_that_are_renewed(azurite: Azurite, existing: str, proxy: Fa
             before = len(proxy.requests)
             assert store.download(store.upload(b"1")) == b"1"
             assert len(proxy.requests) - before == 2
+
+
+@pytest.mark.parametrize("data", [b"text " * 100_000, b"1", b""], ids=["large", "small", "empty"])
+@pytest.mark.parametrize(("layout", "token_version"), [("standard", 1), ("standard", 2), ("python-sdk", 1)])
+@pytest.mark.parametrize("compression", [True, False])
+def test_each_engine_reads_what_the_other_one_wrote(
+    azurite: Azurite,
+    existing: str,
+    layout: Literal["standard", "python-sdk"],
+    token_version: Literal[1, 2],
+    compression: bool,
+    data: bytes,
+) -> None:
+    options = BlobPayloadStoreOptions(
+        connection_string=azurite.connection_string,
+        container_name=existing,
+        layout=layout,
+        token_version=token_version,
+        enable_compression=compression,
+    )
+    with (
+        BlobPayloadStore(replace(options, engine="obstore")) as fast,
+        BlobPayloadStore(replace(options, engine="azure-storage-blob")) as azure,
+        BlobServiceClient.from_connection_string(azurite.connection_string) as service,
+    ):
+        for writer, reader in ((fast, azure), (azure, fast)):
+            token = writer.upload(data, instance_id="caf\u00e9/order 7.")
+            assert reader.download(token) == data
+            assert reader.stored_bytes(token) == writer.stored_bytes(token)
+        blobs = list(service.get_container_client(existing).list_blobs(include=["metadata"]))
+        assert [blob.metadata for blob in blobs] == [blobs[0].metadata] * 2
+        kinds = {(blob.content_settings.content_type, blob.content_settings.content_encoding) for blob in blobs}
+        assert len(kinds) == 1
+        assert blobs[0].size == blobs[1].size
 
 
 # ---- hosts, and what they are told --------------------------------------------------------------------------------

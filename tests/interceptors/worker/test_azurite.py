@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from tests.support.azurite import Azurite
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 LARGE = "x" * 5_000
 MAXIMUM = 100_000
 
