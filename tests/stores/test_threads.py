@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 from weakref import ref
@@ -77,6 +79,26 @@ def test_an_idle_thread_holds_no_payload(threads: DaemonThreads) -> None:
     payload = watched()
     wait_until(lambda: payload() is None)
     assert count() == 1
+
+
+def test_an_error_holds_nothing_but_its_own_frames(threads: DaemonThreads) -> None:
+    """Without the garbage collector: payloads and connections are not to wait for it."""
+
+    def fail(_payload: Payload) -> None:
+        raise KeyError("x")
+
+    def watched() -> ref[Payload]:
+        payload = Payload()
+        with suppress(KeyError):
+            threads.run(partial(fail, payload), 10)
+        return ref(payload)
+
+    gc.disable()
+    try:
+        payload = watched()
+        wait_until(lambda: payload() is None)
+    finally:
+        gc.enable()
 
 
 def test_a_caller_waits_no_longer_than_it_wants_to(threads: DaemonThreads) -> None:

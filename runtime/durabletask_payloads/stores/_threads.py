@@ -6,9 +6,8 @@ import threading
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeoutError  # another class than TimeoutError before Python 3.11
 from contextlib import suppress
-from functools import partial
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._blob_client import ClientClosedError, is_of_shutdown
 
@@ -33,8 +32,9 @@ class DaemonThreads:
         self._lock = threading.Lock()
         self._closed = False
         self._idle = 0
-        self._calls: SimpleQueue[Callable[[], Callable[[], None]] | None] = SimpleQueue()
-        self._aborts: set[Callable[[], None]] = set()
+        # The results are of any type: that of what their calls return.
+        self._tasks: SimpleQueue[tuple[Callable[[], object], Future[Any]] | None] = SimpleQueue()
+        self._awaited: set[Future[Any]] = set()
 
     def run(self, call: Callable[[], _T], seconds: float) -> _T:
         """Return what `call` returns, or raise what it raises.
@@ -44,39 +44,29 @@ class DaemonThreads:
             ClientClosedError: this was closed, before or meanwhile.
         """
         result: Future[_T] = Future()
-
-        def work() -> Callable[[], None]:
-            try:
-                outcome = call()
-            except BaseException as error:
-                return partial(result.set_exception, error)
-            return partial(result.set_result, outcome)
-
-        def abort() -> None:
-            with suppress(InvalidStateError):  # it has just ended
-                result.set_exception(ClientClosedError())
-
-        self._begin(work, abort)
+        self._begin(call, result)
         try:
             return result.result(seconds)
         except FutureTimeoutError:
             raise TimeoutError from None
         finally:
             with self._lock:
-                self._aborts.discard(abort)
+                self._awaited.discard(result)
+            del result  # or an error, this frame and the result would hold each other, and a payload and a connection
 
     def close(self) -> None:
         """End idle threads now, and the others after their calls. The callers that wait for those are told at once."""
         with self._lock:
             self._closed = True
-            aborts, self._aborts = self._aborts, set()
+            awaited, self._awaited = self._awaited, set()
             for _ in range(self._idle):
-                self._calls.put(None)
+                self._tasks.put(None)
             self._idle = 0
-        for abort in aborts:
-            abort()
+        for result in awaited:
+            with suppress(InvalidStateError):  # it has just ended
+                result.set_exception(ClientClosedError())
 
-    def _begin(self, work: Callable[[], Callable[[], None]], abort: Callable[[], None]) -> None:
+    def _begin(self, call: Callable[[], _T], result: Future[_T]) -> None:
         with self._lock:
             if self._closed:
                 raise ClientClosedError
@@ -89,17 +79,30 @@ class DaemonThreads:
                     if is_of_shutdown(error):
                         raise ClientClosedError from None
                     raise
-            self._aborts.add(abort)
-            self._calls.put(work)
+            self._awaited.add(result)
+            self._tasks.put((call, result))
 
     def _serve(self) -> None:
-        while (work := self._calls.get()) is not None:
-            tell = work()
+        while (task := self._tasks.get()) is not None:
+            call, result = task
+            outcome, error = _outcome(call)
             with self._lock:  # before the caller goes on, whose next call then finds this thread idle
                 closed = self._closed
                 self._idle += not closed
             with suppress(InvalidStateError):  # the caller has gone
-                tell()
+                if error is None:
+                    result.set_result(outcome)
+                else:
+                    result.set_exception(error)
+            # They hold a payload, and the next call may be long in coming. An error and its result hold each other.
+            del task, call, result, outcome, error
             if closed:
                 return
-            del work, tell  # they hold a payload, and the next call may be long in coming
+
+
+def _outcome(call: Callable[[], object]) -> tuple[object, BaseException | None]:
+    """Return what `call` returns, or what it raises. The frame of this is in an error: it must not hold its result."""
+    try:
+        return call(), None
+    except BaseException as error:
+        return None, error
