@@ -29,7 +29,7 @@ class BackgroundLoop:
     def __init__(self, name: str, on_stop: Callable[[], Awaitable[None]]) -> None:
         self._pid = os.getpid()
         started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
-        self._thread = threading.Thread(target=lambda: asyncio.run(_serve(started, on_stop)), name=name, daemon=True)
+        self._thread = threading.Thread(target=_run, args=(started, on_stop), name=name, daemon=True)
         self._thread.start()
         self._loop, self._stopping = started.result()
 
@@ -56,6 +56,17 @@ class BackgroundLoop:
             self._loop.call_soon_threadsafe(self._stopping.set)
         if threading.current_thread() is not self._thread:  # the garbage collector may call from there
             self._thread.join(_JOIN_SECONDS)
+
+
+def _run(
+    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]], on_stop: Callable[[], Awaitable[None]]
+) -> None:
+    try:
+        asyncio.run(_serve(started, on_stop))
+    except RuntimeError as error:
+        # At exit Python 3.12 refuses the thread in which asyncio ends its executor: the last thing that it does.
+        if "shutdown" not in str(error):
+            raise
 
 
 async def _serve(
