@@ -212,6 +212,13 @@ def test_nothing_shows_a_secret() -> None:
     assert again == options == copy.copy(options)
 
 
+@pytest.mark.parametrize("name", ["sas_key", "SAS_TOKEN", "azure_storage_sas_key"])
+def test_a_signature_is_for_the_store_that_keeps_it(name: str) -> None:
+    with pytest.raises(ValueError, match=r"config has a signature \(SAS\), .* use BlobPayloadStore") as raised:
+        ObjectStorePayloadStoreOptions(url="az://container", config={"account_name": "account", name: "sig=SECRET"})
+    assert "SECRET" not in str(raised.value)
+
+
 def test_what_takes_options() -> None:
     made: Any = ObjectStorePayloadStore
     with pytest.raises(TypeError, match=r"takes ObjectStorePayloadStoreOptions, not str: .*url="):

@@ -72,7 +72,11 @@ class ObjectStorePayloadStoreOptions(LargePayloadStorageOptions):
             raise ValueError("config goes with url: a store has its own")
         if not all(isinstance(value, str | bool) for value in dict[str, object](self.config).values()):
             raise TypeError("config must have text or bool as its values")
-        _ = self.location
+        if self.location.scheme == "az" and any("sas" in name.lower() for name in self.config):
+            raise ValueError(
+                "config has a signature (SAS), which obstore would send to wherever a request is redirected: use "
+                "BlobPayloadStore(BlobPayloadStoreOptions(credential=AzureSasCredential(...)))"
+            )
 
     @property
     def create_container(self) -> bool:
