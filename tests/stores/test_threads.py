@@ -13,7 +13,7 @@ from weakref import ref
 
 import pytest
 
-from durabletask_payloads.stores._blob_client import ClientClosedError
+from durabletask_payloads.stores._blob_client import ClientClosedError, RequestFailedError
 from durabletask_payloads.stores._threads import DaemonThreads
 
 if TYPE_CHECKING:
@@ -127,3 +127,40 @@ def test_closed_in_the_middle(threads: DaemonThreads) -> None:
         threads.run(lambda: 7, 10)
     wait_until(lambda: count() == 1)  # the idle one ends at once, the other one with its call
     going.set()
+
+
+def test_calls_that_hang_for_ever_do_not_pile_up(threads: DaemonThreads) -> None:
+    going = threading.Event()
+    payloads: list[ref[Payload]] = []
+
+    def hang(_payload: Payload) -> None:
+        going.wait()
+
+    def give_up() -> None:
+        payload = Payload()
+        payloads.append(ref(payload))
+        threads.run(partial(hang, payload), 0)
+
+    for _ in range(64):
+        with pytest.raises(TimeoutError):
+            give_up()
+    for _ in range(10):
+        with pytest.raises(RequestFailedError, match="has 64 earlier requests that still hang"):
+            give_up()
+    assert count() == 64
+    assert sum(payload() is not None for payload in payloads) == 64
+    going.set()
+    wait_until(lambda: not any(payload() for payload in payloads))
+    assert threads.run(lambda: 7, 10) == 7
+    assert count() == 64
+
+
+def test_no_more_threads(threads: DaemonThreads, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RequestFailedError, match="this process gets no more threads"):
+            threads.run(lambda: 7, 10)
+    assert threads.run(lambda: 7, 10) == 7

@@ -7,21 +7,24 @@ from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeoutError  # another class than TimeoutError before Python 3.11
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from ._blob_client import ClientClosedError, is_of_shutdown
+from ._blob_client import ClientClosedError, RequestFailedError, is_of_shutdown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _T = TypeVar("_T")
 
+# How many calls may go on without a caller: each keeps a thread, and a payload, for as long as it hangs.
+_MOST_GIVEN_UP: Final = 64
+
 
 class DaemonThreads:
     """Runs calls side by side, in threads that are made on demand and end with `close`.
 
-    There are as many threads as calls under way: one that hangs keeps its thread, and stops no other. Safe for any
-    number of threads; a forked child needs a new object.
+    There are as many threads as calls under way: one that hangs keeps its thread, and stops no other until there are
+    64 of those. Safe for any number of threads; a forked child needs a new object.
 
     Args:
         name: of the threads.
@@ -35,6 +38,8 @@ class DaemonThreads:
         # The results are of any type: that of what their calls return.
         self._tasks: SimpleQueue[tuple[Callable[[], object], Future[Any]] | None] = SimpleQueue()
         self._awaited: set[Future[Any]] = set()
+        self._running: set[Future[Any]] = set()
+        self._given_up: set[Future[Any]] = set()
 
     def run(self, call: Callable[[], _T], seconds: float) -> _T:
         """Return what `call` returns, or raise what it raises.
@@ -42,16 +47,19 @@ class DaemonThreads:
         Raises:
             TimeoutError: it takes longer than `seconds`. It goes on, and its result is dropped.
             ClientClosedError: this was closed, before or meanwhile.
+            RequestFailedError: too many calls hang, or there are too many threads.
         """
         result: Future[_T] = Future()
-        self._begin(call, result)
         try:
+            self._begin(call, result)
             return result.result(seconds)
         except FutureTimeoutError:
             raise TimeoutError from None
         finally:
             with self._lock:
                 self._awaited.discard(result)
+                if result in self._running:
+                    self._given_up.add(result)
             del result  # or an error, this frame and the result would hold each other, and a payload and a connection
 
     def close(self) -> None:
@@ -70,16 +78,19 @@ class DaemonThreads:
         with self._lock:
             if self._closed:
                 raise ClientClosedError
+            if len(self._given_up) >= _MOST_GIVEN_UP:
+                raise RequestFailedError(trouble=f"has {_MOST_GIVEN_UP} earlier requests that still hang")
             if self._idle:
                 self._idle -= 1
             else:
                 try:
                     threading.Thread(target=self._serve, name=self._name, daemon=True).start()
-                except RuntimeError as error:  # Python 3.12 and later
-                    if is_of_shutdown(error):
+                except RuntimeError as error:
+                    if is_of_shutdown(error):  # Python 3.12 and later
                         raise ClientClosedError from None
-                    raise
+                    raise RequestFailedError(trouble="cannot be asked: this process gets no more threads") from error
             self._awaited.add(result)
+            self._running.add(result)
             self._tasks.put((call, result))
 
     def _serve(self) -> None:
@@ -87,6 +98,8 @@ class DaemonThreads:
             call, result = task
             outcome, error = _outcome(call)
             with self._lock:  # before the caller goes on, whose next call then finds this thread idle
+                self._running.discard(result)
+                self._given_up.discard(result)
                 closed = self._closed
                 self._idle += not closed
             with suppress(InvalidStateError):  # the caller has gone
