@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import traceback
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -250,3 +252,15 @@ def test_a_token_request_of_an_identity() -> None:
     assert failure_of(OSError(text)).credential == (
         "none is set, and oauth2.googleapis.com gives none (its answer was 400)"
     )
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"endpoint": "nonsense"}, {"endpoint": "http://127.0.0.1:99999"}, {"token": "hush\n"}, {"region": "a\nb"}],
+)
+def test_what_makes_obstore_panic(options: ObjectStorePayloadStoreOptions, config: dict[str, str | bool]) -> None:
+    broken = replace(options, config={**options.config, **config}, retries=0)
+    with ObjectStorePayloadStore(broken) as store, pytest.raises(PayloadStoreUnavailableError) as caught:
+        store.upload(BODY)
+    assert "check that the credential, the region and the endpoint URL have no line break" in str(caught.value)
+    assert "hush" not in "".join(traceback.format_exception(caught.value))

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 from concurrent.futures import CancelledError
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from azure.core import MatchConditions
 from azure.core.credentials import AzureNamedKey, AzureNamedKeyCredential, AzureSasCredential
-from azure.core.exceptions import AzureError, ResourceExistsError
+from azure.core.exceptions import AzureError, ClientAuthenticationError, ResourceExistsError
 from azure.storage.blob import ContentSettings
 from azure.storage.blob.aio import BlobServiceClient
 
@@ -42,6 +43,8 @@ _T = TypeVar("_T")
 # How much the kernel may hold of a body to send, in bytes, and how many bytes a slow link sends in a second.
 _KERNEL_BUFFER: Final = 4 * 1024 * 1024
 _SLOW_LINK: Final = 1024 * 1024
+# The loop ends what takes too long. If a credential blocks the loop, its caller still goes on after this, in seconds.
+_GRACE: Final = 1.0
 
 
 class AzureClient:
@@ -135,7 +138,7 @@ class AzureClient:
 
     def token(self, credential: AsyncTokenCredential, *scopes: str) -> AccessToken:
         """Return what an asynchronous credential gives, which belongs to the loop of this client."""
-        return self._loop.submit(_get_token(credential, scopes)).result()
+        return self._loop.submit(_GuardedCredential(credential).get_token(*scopes)).result()
 
     def _container(self, place: PayloadToken) -> ContainerClient:
         """Return the client of a token's container, in the store's own account or that of a trusted location."""
@@ -174,10 +177,10 @@ class AzureClient:
         except RuntimeError:
             raise ClientClosedError from None
         try:
-            return future.result()
+            return future.result(attempt.seconds + _GRACE)
         except CancelledError:
             raise ClientClosedError from None
-        except asyncio.TimeoutError:  # another class than TimeoutError before Python 3.11
+        except (asyncio.TimeoutError, FutureTimeoutError):  # other classes than TimeoutError before Python 3.11
             raise TimeoutError from None
         except BaseException:  # KeyboardInterrupt, above all
             future.cancel()
@@ -217,14 +220,13 @@ def _properties(found: AzureProperties) -> BlobProperties:
     return BlobProperties(found.name, found.size, found.etag, found.last_modified.timestamp(), found.metadata or {})
 
 
-async def _get_token(credential: AsyncTokenCredential, scopes: tuple[str, ...]) -> AccessToken:
-    return await credential.get_token(*scopes)
+class _GuardedCredential:
+    """A token credential as an asynchronous one that fails as those of azure-identity do.
 
+    A synchronous one is called in a thread: it may ask a metadata service, or start a process.
+    """
 
-class _ThreadedCredential:
-    """A synchronous token credential as an asynchronous one: it may ask a metadata service, or start a process."""
-
-    def __init__(self, credential: TokenCredential) -> None:
+    def __init__(self, credential: TokenCredential | AsyncTokenCredential) -> None:
         self._credential = credential
 
     async def get_token(
@@ -235,18 +237,36 @@ class _ThreadedCredential:
         enable_cae: bool = False,
         **kwargs: object,
     ) -> AccessToken:
-        return await asyncio.to_thread(
+        get_token = partial(
             self._credential.get_token, *scopes, claims=claims, tenant_id=tenant_id, enable_cae=enable_cae, **kwargs
         )
+        try:
+            # The two protocols differ in what get_token is, which no checker can tell from a test.
+            if inspect.iscoroutinefunction(self._credential.get_token):
+                token = await cast("Callable[[], Coroutine[None, None, AccessToken]]", get_token)()
+            else:
+                token = await asyncio.to_thread(cast("Callable[[], AccessToken]", get_token))
+        except (AzureError, OSError, asyncio.TimeoutError):
+            raise
+        # Some would end the loop, and with it all that waits for it.
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            raise self._is_broken(f"raised {type(error).__name__}") from error
+        # Anything can come from a class of somebody else, and would fail in the depths of the client.
+        text: object = getattr(token, "token", None)
+        if not (isinstance(text, str) and text.isascii() and text.isprintable()):
+            raise self._is_broken(f"gave {type(token).__name__}, which has no token")
+        if not isinstance(getattr(token, "expires_on", None), int | float):
+            raise self._is_broken(f"gave {type(token).__name__}, which has no expires_on")
+        return token
+
+    def _is_broken(self, what: str) -> ClientAuthenticationError:
+        return ClientAuthenticationError(message=f"{type(self._credential).__name__} {what}")
 
 
 def _asynchronous(credential: Credential | None) -> AsyncCredential | None:
     match credential:
         case None | str() | dict() | AzureNamedKeyCredential() | AzureSasCredential():
             return credential
-        # The two protocols differ in what get_token is, which no checker can tell from a test.
-        case _ if inspect.iscoroutinefunction(credential.get_token):
-            return cast("AsyncTokenCredential", credential)
         case _:
             # Of its surface the client uses get_token alone.
-            return cast("AsyncTokenCredential", _ThreadedCredential(cast("TokenCredential", credential)))
+            return cast("AsyncTokenCredential", _GuardedCredential(credential))

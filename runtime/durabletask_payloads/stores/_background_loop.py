@@ -29,7 +29,9 @@ class BackgroundLoop:
     def __init__(self, name: str, on_stop: Callable[[], Awaitable[None]]) -> None:
         self._pid = os.getpid()
         started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
-        self._thread = threading.Thread(target=_run, args=(started, on_stop), name=name, daemon=True)
+        self._lock = threading.Lock()
+        self._ended = False
+        self._thread = threading.Thread(target=self._run, args=(started, on_stop), name=name, daemon=True)
         self._thread.start()
         self._loop, self._stopping = started.result()
 
@@ -45,7 +47,10 @@ class BackgroundLoop:
             RuntimeError: the loop was stopped.
         """
         try:
-            return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+            with self._lock:
+                if self._ended:
+                    raise RuntimeError("the loop was stopped")
+                return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         except RuntimeError:
             coroutine.close()
             raise
@@ -57,26 +62,27 @@ class BackgroundLoop:
         if threading.current_thread() is not self._thread:  # the garbage collector may call from there
             self._thread.join(_JOIN_SECONDS)
 
+    def _run(
+        self, started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]], on_stop: Callable[[], Awaitable[None]]
+    ) -> None:
+        try:
+            asyncio.run(self._serve(started, on_stop))
+        except RuntimeError as error:
+            # At exit Python 3.12 refuses the thread in which asyncio ends its executor: the last thing that it does.
+            if "shutdown" not in str(error):
+                raise
 
-def _run(
-    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]], on_stop: Callable[[], Awaitable[None]]
-) -> None:
-    try:
-        asyncio.run(_serve(started, on_stop))
-    except RuntimeError as error:
-        # At exit Python 3.12 refuses the thread in which asyncio ends its executor: the last thing that it does.
-        if "shutdown" not in str(error):
-            raise
-
-
-async def _serve(
-    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]], on_stop: Callable[[], Awaitable[None]]
-) -> None:
-    stopping = asyncio.Event()
-    started.set_result((asyncio.get_running_loop(), stopping))
-    await stopping.wait()
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
-    await on_stop()
+    async def _serve(
+        self, started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]], on_stop: Callable[[], Awaitable[None]]
+    ) -> None:
+        stopping = asyncio.Event()
+        started.set_result((asyncio.get_running_loop(), stopping))
+        await stopping.wait()
+        with self._lock:  # what is submitted from now on might never begin, and its future would never be done
+            self._ended = True
+        await asyncio.sleep(0)  # until then it has begun
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await on_stop()

@@ -67,6 +67,11 @@ _GIVES_CREDENTIALS: Final = re.compile(
     r"Error performing \w+ https?://(169\.254\.\d+\.\d+|metadata\.google\.internal|sts[.-][^/ ]+|\[fd00:ec2:[^/ ]+)"
     r"|Error performing token request: Error performing \w+ https?://([^/ ]+)"
 )
+# obstore does not raise an Exception then, but panics.
+_PANIC: Final = (
+    "cannot be asked by obstore: check that the credential, the region and the endpoint URL have no line break "
+    "or other character that a request cannot have"
+)
 _OS_ERROR: Final = re.compile(r"Os \{\s*code: (\d+)")
 _BROKEN: Final = re.compile(r"HTTP error: |error decoding response body|request or response body error")
 _TIMED_OUT: Final = re.compile(r"TimedOut|operation timed out|deadline has elapsed")
@@ -193,6 +198,10 @@ class ObstoreClient(Generic[_P]):
             raise
         except (obstore.exceptions.BaseError, OSError, ValueError) as error:
             failure = failure_of(error)
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # a class that can be imported from nowhere
+                raise
+            failure = RequestFailedError(trouble=_PANIC)
         # Not from the error, nor while it is handled: its text quotes what the service, or a credential, said.
         raise failure
 
