@@ -314,6 +314,19 @@ def test_an_estimate_is_the_size_or_slightly_more() -> None:
     assert estimate(newer, ()) is None
 
 
+def test_what_is_unknown_in_a_message_counts() -> None:
+    unknown = pb.TraceContext(traceParent="z" * 600_000).SerializeToString()  # as a field that a newer schema has
+    message = pb.OrchestratorResponse(actions=tasks(["x" * 9_000] * 10))
+    message.MergeFromString(b"\xfa\xff\x01" + unknown[1:])
+    assert message.ByteSize() > 680_000
+    store = InMemoryPayloadStore(LargePayloadStorageOptions(threshold_bytes=THRESHOLD))
+    with Externalizer(store, message_budget_bytes=650_000) as externalizer:
+        for _ in range(2):  # the second time it is known to be large
+            plan = externalizer.plan(message)
+            assert len(plan.uploads) == 5
+            assert plan.fits
+
+
 class NeverHashed(bytes):
     def __hash__(self) -> int:
         raise AssertionError("there is nothing that it may be equal to")

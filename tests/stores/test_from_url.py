@@ -162,6 +162,7 @@ FORMS = (
         ("memory:?threshold_bytes=99999999", "threshold_bytes is 99999999: it must be from 0 to"),
         ("azure://account/c?sig=SECRET", "the parameter of url 'sig' is none of azure://<account>/<container>"),
         ("azure://account/c/SECRET", "one container goes behind one slash; the form of url is azure://<account>/"),
+        ("azure://account/c&sig=SECRET", "one container goes behind one slash; the form of url is azure://<account>/"),
         ("azure:account", "one container goes behind one slash; the form of url is azure://<account>/<container>"),
         ("azure:///container", "an account is its name, or its host without a port; the form of url is azure://"),
         ("azure:", "an account is its name, or its host without a port; the form of url is azure://"),

@@ -54,6 +54,8 @@ def test_other_object_stores(url: str, where: str) -> None:
     ("url", "message"),
     [
         ("s3://bucket?endpoint=http://a:SECRET@h", "endpoint must be https://<host> or http://<host>:<port>"),
+        ("s3://bucket?endpoint=http://[SECRET]", "endpoint must be https://<host> or http://<host>:<port>"),
+        ("s3://bucket?endpoint=http://h:SECRET", "endpoint must be https://<host> or http://<host>:<port>"),
         ("s3://bucket?endpoint=SECRET", "endpoint must be https://<host> or http://<host>:<port>"),
         ("s3://", "url cannot be used: it has no valid bucket behind s3://"),
         ("s3://bucket/p%20x", "url cannot be used: its prefix behind s3://bucket/ must be letters"),

@@ -50,7 +50,8 @@ class UploadPlan(NamedTuple):
     Attributes:
         uploads: the payloads, in the order of the walk; those that only the budget asks for come last, largest first.
         error: set when a payload is over `max_stored_payload_bytes`, so that the message cannot be externalized.
-        over_budget: set when the message as a whole is over `message_budget_bytes`.
+        over_budget: set when the message as a whole is over `message_budget_bytes`, or so nearly that it was not
+            measured, since its uploads make it fit.
     """
 
     uploads: Sequence[PlannedUpload] = ()

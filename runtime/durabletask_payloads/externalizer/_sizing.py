@@ -143,6 +143,8 @@ def estimate(message: Message, uploads: Iterable[PlannedUpload]) -> int | None:
 def _measured(message: Message) -> _Measured | None:
     """Measure `message` part by part; None if its parts do not tell their sizes."""
     size = largest = 0
+    if len(UnknownFieldSet(message)):  # which are not among its fields
+        return None
     for field, value in message.ListFields():
         if isinstance(value, Message):
             sizes = [value.ByteSize()]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ._azure_options import Credential
 
 _LOCATION: Final = re.compile(
-    r"[a-z]+:(?://(?P<host>[A-Za-z0-9.-]*|\[[0-9a-f:.]+\])(?P<port>:[0-9]{1,5})?(?:/(?P<container>[^/]*))?/?)?"
+    r"[a-z]+:(?://(?P<host>[A-Za-z0-9.-]*|\[[0-9a-f:.]+\])(?P<port>:[0-9]{1,5})?(?:/(?P<container>[A-Za-z0-9_.-]*))?/?)?"
 )
 # Azurite's own, published account: no secret.
 _AZURITE_ACCOUNT: Final = "devstoreaccount1"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypedDict
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 from urllib.request import url2pathname
 
 from durabletask_payloads._options import LargePayloadStorageOptions
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from ._azure_options import Credential
     from ._base import PayloadStore
+
+# Not by urlsplit, whose errors quote what is in brackets.
+_ENDPOINT: Final = re.compile(r"(?i:https?)://(?:[A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?(?:/[^@?#\s]*)?")
 
 VARIABLE: Final = "DURABLETASK_PAYLOADS_STORE"
 
@@ -263,8 +266,7 @@ def _split(options: _Options, names: frozenset[str]) -> tuple[_Options, _Options
 
 
 def _check_endpoint(name: str, url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or "?" in url or "#" in url:
+    if not _ENDPOINT.fullmatch(url):
         raise ValueError(
             f"{name} must be https://<host> or http://<host>:<port>, without credentials, query or fragment"
         )

@@ -83,7 +83,10 @@ class ObjectStorePayloadStore(RemoteStore[ObjectToken]):
         self._location = options.location
         dialect = _DIALECTS[self._location.scheme]
         endpoint = str(options.config.get("endpoint") or options.config.get("base_url") or "")
-        address = urlsplit(endpoint).netloc.rpartition("@")[2]
+        try:
+            address = urlsplit(endpoint).netloc.rpartition("@")[2]
+        except ValueError:  # whose text quotes what is in brackets; obstore refuses it too
+            address = ""
         self._service = f"{dialect.service} at {address}" if address else dialect.service
         super().__init__(options, options, dialect)
 
