@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from types import UnionType
 
 _MAX_THRESHOLD = 1024 * 1024
+# In seconds. Infinity is no time that a clock, a lock or a client can wait for.
+_LONGEST_TIME = 24 * 60 * 60
 
 
 @dataclass
@@ -66,8 +68,8 @@ def check_timing(options: Timing) -> None:
     check_types(options, ("retries",), int, "an int")
     for name in names:
         value: float = getattr(options, name)
-        if not value > 0:
-            raise ValueError(f"{name} is {value}: it must be more than 0 seconds")
+        if not 0 < value <= _LONGEST_TIME:
+            raise ValueError(f"{name} is {value}: it must be more than 0 seconds, and at most {_LONGEST_TIME} (a day)")
     if options.retries < 0:
         raise ValueError(f"retries is {options.retries}: it must be 0 (try once) or more")
 

@@ -173,7 +173,7 @@ FORMS = (
         ("azure://account/NO", "container_name is 'NO': it must be"),
         (
             "azurite://h/abc?connect_timeout=0",
-            "connect_timeout is 0.0: it must be more than 0 seconds; the form of url",
+            "connect_timeout is 0.0: it must be more than 0 seconds, and at most 86400 (a day); the form of url",
         ),
     ],
     ids=lambda value: "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import traceback
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -12,10 +13,10 @@ from obstore.store import S3Store
 from tests.support.proxy import Fault, FaultProxy, always, canned, first
 
 from durabletask_payloads import PayloadAccessDeniedError, PayloadError, PayloadStoreUnavailableError
-from durabletask_payloads.stores._blob_client import Attempt
+from durabletask_payloads.stores._blob_client import Attempt, RequestFailedError
 from durabletask_payloads.stores._object_client import object_client
 from durabletask_payloads.stores._object_tokens import ObjectToken
-from durabletask_payloads.stores._obstore_client import failure_of
+from durabletask_payloads.stores._obstore_client import ObstoreClient, failure_of
 from durabletask_payloads.stores.object_store import ObjectStorePayloadStore, ObjectStorePayloadStoreOptions
 
 if TYPE_CHECKING:
@@ -264,3 +265,24 @@ def test_what_makes_obstore_panic(options: ObjectStorePayloadStoreOptions, confi
         store.upload(BODY)
     assert "check that the credential, the region and the endpoint URL have no line break" in str(caught.value)
     assert "hush" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_any_number_of_retries(options: ObjectStorePayloadStoreOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts: list[int] = []
+
+    def put(_client: object, _place: object, _body: object, attempt: Attempt) -> None:
+        attempts.append(attempt.number)
+        raise RequestFailedError(503, "SlowDown")
+
+    class Open(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            assert timeout is not None
+            assert 0.1 <= timeout <= 5
+            return False
+
+    monkeypatch.setattr(ObstoreClient, "put", put)
+    monkeypatch.setattr(threading, "Event", Open)
+    store = ObjectStorePayloadStore(replace(options, retries=1_100, total_timeout=86_400))
+    with store, pytest.raises(PayloadStoreUnavailableError, match="answered 503 SlowDown, 1101 times"):
+        store.upload(BODY)
+    assert attempts == list(range(1, 1_102))

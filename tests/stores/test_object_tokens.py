@@ -11,6 +11,7 @@ import pytest
 from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store
 
 from durabletask_payloads import PayloadTokenError
+from durabletask_payloads.externalizer._planning import LONGEST_TOKEN
 from durabletask_payloads.stores._object_tokens import Location, ObjectToken
 from durabletask_payloads.stores.object_store import ObjectStorePayloadStore, ObjectStorePayloadStoreOptions
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HEX = "0123456789abcdef" * 2
-LONGEST_PREFIX = "/".join(["p" * 99] * 9) + "/" + "q" * 91
+LONGEST_PREFIX = "/".join(["p" * 99] * 2) + "/" + "q" * 40
 _FROM_URL = cast("Callable[[str], S3Store]", S3Store.from_url)  # pyright: ignore[reportUnknownMemberType]
 OTHER_TOKENS = ("blob:v1:container:" + HEX, "blob:v2:https://a.blob.core.windows.net/container/" + HEX)
 
@@ -101,6 +102,12 @@ def test_no_tokens(text: str) -> None:
         ObjectToken.require(text)
 
 
+def test_no_token_is_longer_than_an_externalizer_counts_on() -> None:
+    longest = str(ObjectToken(Location("gs", "b" * 222, LONGEST_PREFIX), HEX))
+    assert len(longest) <= LONGEST_TOKEN
+    assert ObjectToken.parse(longest) is not None
+
+
 def test_long_text_is_looked_at_no_further_than_its_length() -> None:
     class Text(str):
         def startswith(self, *args: Any) -> bool:
@@ -141,7 +148,7 @@ def test_text_at_the_limit_takes_no_time_to_refuse() -> None:
         ("s3://bucket/a//SECRET", "its prefix behind s3://bucket/ must be letters, digits"),
         ("s3://bucket/../SECRET", "its prefix behind s3://bucket/ must be letters, digits"),
         ("s3://bucket/a%2FSECRET", "its prefix behind s3://bucket/ must be letters, digits"),
-        ("gs://bucket/" + "p" * 992, "its prefix has 992 characters: it must have at most 991"),
+        ("gs://bucket/" + "p" * 241, "its prefix has 241 characters: it must have at most 240"),
     ],
 )
 def test_urls_that_cannot_be_right(url: str, message: str) -> None:
@@ -170,6 +177,16 @@ def test_errors_show_the_right_form(scheme: str) -> None:
         ({"url": b"s3://bucket"}, TypeError, "url is of type bytes: it must be text"),
         ({"url": "s3://bucket", "config": {"region": 1}}, TypeError, "config must have text or bool as its values"),
         ({"url": "s3://bucket", "retries": -1}, ValueError, r"retries is -1: it must be 0 \(try once\) or more"),
+        (
+            {"url": "s3://bucket", "total_timeout": float("inf")},
+            ValueError,
+            "total_timeout is inf: it must be more",
+        ),
+        (
+            {"url": "s3://bucket", "total_timeout": float("nan")},
+            ValueError,
+            "total_timeout is nan: it must be more",
+        ),
         ({"url": "s3://bucket", "read_timeout": 0}, ValueError, "read_timeout is 0: it must be more than 0 seconds"),
         ({"url": "s3://bucket", "total_timeout": "1"}, TypeError, "total_timeout is '1': it must be a number of sec"),
         ({"url": "s3://bucket", "threshold_bytes": -1}, ValueError, "threshold_bytes is -1"),

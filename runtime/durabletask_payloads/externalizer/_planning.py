@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 MESSAGE_BUDGET_BYTES = 3_900_000
 """The default limit of an outgoing message, in bytes: gRPC accepts 4 MiB, headers and transport included."""
 
-# No token is longer, in bytes: v2 with a long account URL, or v1 with an instance id as its folder. Used to estimate,
-# before an upload, how much it would save.
-_LONGEST_TOKEN = 512
+LONGEST_TOKEN = 512
+"""No store of this package writes a longer token, in bytes. Tells, before an upload, how much it saves at least."""
 
 
 class OverBudget(NamedTuple):
@@ -95,7 +94,7 @@ def _plan_measured(message: Message, store: PayloadStoreLike) -> UploadPlan:
 def _plan_within(message: Message, store: PayloadStoreLike, size: int | None, budget: int | None) -> UploadPlan:
     """Plan by one walk that collects whatever could help; the sizes then decide."""
     threshold, maximum = store.options.threshold_bytes, store.options.max_stored_payload_bytes
-    plan = ExternalizePlan(min(threshold, _LONGEST_TOKEN), sys.maxsize, store.is_known_token, include_diagnostics=True)
+    plan = ExternalizePlan(min(threshold, LONGEST_TOKEN), sys.maxsize, store.is_known_token, include_diagnostics=True)
     _walk(message, plan)
     chosen: list[PlannedUpload] = []
     rest: list[PlannedUpload] = []
@@ -140,7 +139,7 @@ def _walk(message: Message, plan: ExternalizePlan) -> None:
 
 
 def _saving(upload: PlannedUpload) -> int:
-    return len(upload.data) - _LONGEST_TOKEN
+    return len(upload.data) - LONGEST_TOKEN
 
 
 def _error(uploads: Sequence[PlannedUpload], maximum: int) -> PayloadTooLargeError | None:

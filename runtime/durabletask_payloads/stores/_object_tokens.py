@@ -22,8 +22,9 @@ OBJECT_TOKEN_PREFIX: Final = b"object:v1:"
 FORMS: Final = '"s3://<bucket>/<prefix>", "gs://<bucket>/<prefix>" or "az://<container>/<prefix>"'
 
 _PREFIX_TEXT: Final = "object:v1:"
-# With the name of a payload, a key has up to 1,024 characters, in each of the services.
-_LONGEST_PREFIX: Final = 1024 - 33
+# So that no token is longer than 512 characters: an `Externalizer` counts on that when it makes a message fit. A key
+# may have 1,024 in each of the services.
+_LONGEST_PREFIX: Final = 240
 _BUCKETS: Final[dict[Scheme, str]] = {
     "s3": r"(?![a-z0-9.-]*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
     "gs": r"(?![a-z0-9._-]*\.\.)[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]",
@@ -35,7 +36,7 @@ _SEGMENT: Final = r"(?!\.{1,2}/)[A-Za-z0-9_.=-]+/"
 _NAME: Final = r"[0-9a-f]{32}"
 _PREFIXES: Final = re.compile(rf"(?:{_SEGMENT})*")
 _TOKEN: Final = re.compile(rf"object:v1:(?P<location>(?:{_LOCATION})(?:{_SEGMENT})*)(?P<name>{_NAME})")
-_LONGEST: Final = len("object:v1:gs://") + 222 + len("/") + 1024
+_LONGEST: Final = len("object:v1:gs://") + 222 + len("/") + _LONGEST_PREFIX + len("/") + 32
 
 
 class Location(NamedTuple):

@@ -234,7 +234,7 @@ class RemoteStore(PayloadStore, Generic[_P]):
                 last = failure.__cause__ or failure
                 if error.permanent or number > self._settings.retries:
                     raise error from last
-                wait = max(_FIRST_WAIT * 2 ** (number - 1), failure.retry_after)
+                wait = max(_FIRST_WAIT * 2 ** min(number - 1, 10), failure.retry_after)  # no float has 2 ** 1024
             except TimeoutError as timeout:
                 raise self._out_of_time(place) from timeout
             except ClientClosedError:
