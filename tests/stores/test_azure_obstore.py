@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.server
+import subprocess
+import sys
 import threading
 import traceback
 from contextlib import contextmanager
@@ -277,3 +279,24 @@ def test_what_obstore_said_is_not_shown(azurite: Azurite, existing: str, proxy: 
             assert hidden not in shown
         assert caught.value.__cause__ is not None
         assert caught.value.__cause__.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("version", "serves"),
+    [("0.8.2", False), ("0.11.0rc1", False), ("0.12.0", True), ("0.12.0b1", True), ("0.100", True), ("1.0", True)],
+)
+def test_an_obstore_that_is_too_old_is_none(version: str, serves: bool) -> None:
+    program = f"""
+import importlib.metadata
+importlib.metadata.version = lambda name: {version!r}
+from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
+options = dict(account_url="https://account.blob.core.windows.net", credential="aGk=")
+print(BlobPayloadStore(BlobPayloadStoreOptions(**options)).engine)
+try:
+    print(BlobPayloadStore(BlobPayloadStoreOptions(engine="obstore", **options)).engine)
+except ImportError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    refused = 'engine "obstore" needs obstore 0.12 or newer: pip install durabletask-payloads[fast]'
+    assert done.stdout.splitlines() == (["obstore"] * 2 if serves else ["azure-storage-blob", refused])

@@ -7,11 +7,11 @@ is imported on first use only: where it is among the modules of a parent, it may
 from __future__ import annotations
 
 import os
+import re
 import sys
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Final
-
-PIP: Final = "pip install durabletask-payloads[fast]"
 
 
 class _Process:
@@ -19,8 +19,18 @@ class _Process:
 
 
 def is_installed() -> bool:
-    """Return whether obstore is there, without importing it."""
-    return find_spec("obstore") is not None
+    """Return whether an obstore that can serve is there, without importing it."""
+    return find_spec("obstore") is not None and not _is_old()
+
+
+@cache
+def _is_old() -> bool:
+    """Return whether obstore is of a version before 0.12: somebody else may have asked for it, and not for `[fast]`."""
+    try:
+        numbers = re.findall(r"\d+", version("obstore"))
+    except PackageNotFoundError:  # as in an application that was frozen
+        return False
+    return [int(number) for number in numbers[:2]] < [0, 12]
 
 
 def require(what: str, extra: str) -> None:

@@ -68,8 +68,8 @@ class BlobPayloadStore(RemoteStore[PayloadToken]):
                     f"the trusted location {account_url}/{container} is in another account than {self._account_url}: "
                     "reading it needs a token credential, since keys and signatures are good for one account only"
                 )
-        if options.engine == "obstore" and not _engines.is_installed():
-            raise ImportError(f'engine "obstore" needs obstore: {_engines.PIP} (Python 3.11 or newer)')
+        if options.engine == "obstore":
+            _engines.require('engine "obstore"', "fast")
         super().__init__(options, options, _BLOB_STORAGE)
 
     def __repr__(self) -> str:
