@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from durabletask_payloads import PayloadAccessDeniedError, PayloadStoreUnavailableError
+from durabletask_payloads.stores._azure_client import GuardedCredential
 from durabletask_payloads.stores._background_loop import BackgroundLoop
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
 
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from azure.core.credentials import AccessToken
+    from tests.support.fixtures import Engine
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -82,6 +86,39 @@ def test_a_credential_that_blocks(kind: type[Sync]) -> None:
     finally:
         going.set()
         store.close()
+
+
+def test_a_credential_that_hangs_for_ever_does_not_keep_the_process(engine: Engine) -> None:
+    program = f"""
+import threading
+from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
+class Credential:
+    def get_token(self, *scopes, **options):
+        threading.Event().wait()
+store = BlobPayloadStore(BlobPayloadStoreOptions(account_url="https://127.0.0.1:1", credential=Credential(),
+                                                 total_timeout=0.2, retries=0, engine={engine!r}))
+try:
+    store.upload(b"1")
+except Exception as error:
+    print(type(error).__name__)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "PayloadStoreUnavailableError\n"
+
+
+def test_calls_of_a_credential_that_hang_do_not_pile_up() -> None:
+    going = threading.Event()
+
+    async def calls() -> None:
+        credential = GuardedCredential(Sync(going.wait))
+        for _ in range(40):
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(credential.get_token("scope"), 0.01)
+
+    before = threading.active_count()
+    asyncio.run(calls())
+    assert threading.active_count() - before == 32
+    going.set()
 
 
 def test_what_is_submitted_while_a_loop_ends_is_cancelled() -> None:

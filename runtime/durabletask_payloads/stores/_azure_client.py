@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from concurrent.futures import CancelledError
+import threading
+from concurrent.futures import CancelledError, Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
@@ -45,6 +47,8 @@ _KERNEL_BUFFER: Final = 4 * 1024 * 1024
 _SLOW_LINK: Final = 1024 * 1024
 # The loop ends what takes too long. If a credential blocks the loop, its caller still goes on after this, in seconds.
 _GRACE: Final = 1.0
+# How many calls of a credential may hang at the same time.
+_MOST_HANGING: Final = 32
 
 
 class AzureClient:
@@ -138,7 +142,7 @@ class AzureClient:
 
     def token(self, credential: AsyncTokenCredential, *scopes: str) -> AccessToken:
         """Return what an asynchronous credential gives, which belongs to the loop of this client."""
-        return self._loop.submit(_GuardedCredential(credential).get_token(*scopes)).result()
+        return self._loop.submit(GuardedCredential(credential).get_token(*scopes)).result()
 
     def _container(self, place: PayloadToken) -> ContainerClient:
         """Return the client of a token's container, in the store's own account or that of a trusted location."""
@@ -220,14 +224,16 @@ def _properties(found: AzureProperties) -> BlobProperties:
     return BlobProperties(found.name, found.size, found.etag, found.last_modified.timestamp(), found.metadata or {})
 
 
-class _GuardedCredential:
+class GuardedCredential:
     """A token credential as an asynchronous one that fails as those of azure-identity do.
 
-    A synchronous one is called in a thread: it may ask a metadata service, or start a process.
+    A synchronous one is called in a thread: it may ask a metadata service, or start a process. That is a daemon thread,
+    since the end of the process would wait for one of a pool.
     """
 
     def __init__(self, credential: TokenCredential | AsyncTokenCredential) -> None:
         self._credential = credential
+        self._running: set[threading.Thread] = set()
 
     async def get_token(
         self,
@@ -245,11 +251,13 @@ class _GuardedCredential:
             if inspect.iscoroutinefunction(self._credential.get_token):
                 token = await cast("Callable[[], Coroutine[None, None, AccessToken]]", get_token)()
             else:
-                token = await asyncio.to_thread(cast("Callable[[], AccessToken]", get_token))
+                token = await self._in_thread(cast("Callable[[], AccessToken]", get_token))
         except (AzureError, OSError, asyncio.TimeoutError):
             raise
         # Some would end the loop, and with it all that waits for it.
         except (Exception, SystemExit, KeyboardInterrupt) as error:
+            if isinstance(error, RuntimeError) and is_of_shutdown(error):
+                raise
             raise self._is_broken(f"raised {type(error).__name__}") from error
         # Anything can come from a class of somebody else, and would fail in the depths of the client.
         text: object = getattr(token, "token", None)
@@ -258,6 +266,29 @@ class _GuardedCredential:
         if not isinstance(getattr(token, "expires_on", None), int | float):
             raise self._is_broken(f"gave {type(token).__name__}, which has no expires_on")
         return token
+
+    async def _in_thread(self, get_token: Callable[[], AccessToken]) -> AccessToken:
+        if len(self._running) >= _MOST_HANGING:
+            raise asyncio.TimeoutError  # another class than TimeoutError before Python 3.11
+        result: Future[AccessToken] = Future()
+
+        def work() -> None:
+            try:
+                outcome = partial(result.set_result, get_token())
+            except BaseException as error:
+                outcome = partial(result.set_exception, error)
+            self._running.discard(thread)
+            with suppress(InvalidStateError):  # nobody waits for it any more
+                outcome()
+
+        thread = threading.Thread(target=work, name="durabletask-payloads-credential", daemon=True)
+        self._running.add(thread)
+        try:
+            thread.start()
+        except RuntimeError:
+            self._running.discard(thread)
+            raise
+        return await asyncio.wrap_future(result)
 
     def _is_broken(self, what: str) -> ClientAuthenticationError:
         return ClientAuthenticationError(message=f"{type(self._credential).__name__} {what}")
@@ -269,4 +300,4 @@ def _asynchronous(credential: Credential | None) -> AsyncCredential | None:
             return credential
         case _:
             # Of its surface the client uses get_token alone.
-            return cast("AsyncTokenCredential", _GuardedCredential(credential))
+            return cast("AsyncTokenCredential", GuardedCredential(credential))
