@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import pytest
@@ -178,15 +177,6 @@ def test_containers_are_apart(make_store: MakeStore, container: str) -> None:
     other.upload(b"2")
     with pytest.raises(PayloadNotFoundError):
         other.download(moved)
-
-
-def test_from_many_threads(make_store: MakeStore) -> None:
-    store = make_store()
-    payloads = [b"%d " % number * 1000 for number in range(64)]
-    with ThreadPoolExecutor(16) as pool:
-        tokens = list(pool.map(store.upload, payloads))
-        assert list(pool.map(store.download, tokens)) == payloads
-        list(pool.map(store.delete, tokens))
 
 
 def test_container_name_is_checked(tmp_path: Path) -> None:
