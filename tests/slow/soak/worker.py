@@ -15,6 +15,7 @@ import os
 import re
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,8 +122,17 @@ def _exit(*_: object) -> None:
     sys.exit(EXIT_CODE)
 
 
+def _start_obstore() -> None:
+    """Use obstore once: its runtime has descriptors of its own, as long as the process lives."""
+    with suppress(ImportError):
+        import obstore
+
+        obstore.put(obstore.store.MemoryStore(), "name", b"body")
+
+
 def main() -> None:
     address, connection_string, log = sys.argv[1:]
+    _start_obstore()
     before = Resources.now()
     logging.getLogger().addHandler(_Log(log))
     signal.signal(signal.SIGTERM, _exit)
