@@ -73,7 +73,7 @@ CODEGEN = House(
         Room("descriptors", ("descriptors",)),
         Room("schema", ("schema", "proto_text", "stubs")),
         Room("proposals", ("proposals",)),
-        Room("policy", ("policy",)),
+        Room("policy", ("policy", "toml_file")),
         Room("face of the package", ("__init__",)),
         Room("foundations", ("errors", "extra", "_version")),
     ),

@@ -70,17 +70,16 @@ def _parser() -> argparse.ArgumentParser:
     importing.set_defaults(command=_import_proto)
 
     source, target = _source_flags(), _target_flags()
-    output = _output_flag("where the files are (generated)")
     generating = commands.add_parser(
         "generate",
-        parents=[source, target, output],
+        parents=[source, target],
         help="write the walkers; without --package the stubs and the report of durabletask-payloads too",
         argument_default=argparse.SUPPRESS,
     )
     generating.set_defaults(command=_generate)
     checking = commands.add_parser(
         "check",
-        parents=[source, target, output],
+        parents=[source, target],
         help="show how the written files differ",
         argument_default=argparse.SUPPRESS,
     )
@@ -116,7 +115,6 @@ def _parser() -> argparse.ArgumentParser:
 def _source_flags() -> argparse.ArgumentParser:
     """Flags that say what to read. Those that are not given leave no trace, so that the project's table counts."""
     source = argparse.ArgumentParser(add_help=False, parents=[_policy_flag()], argument_default=argparse.SUPPRESS)
-    # A default of its own: argparse stores an empty list where no file is named.
     source.add_argument("protos", nargs="*", metavar="PROTO", help=".proto files; default: all in --proto-path")
     source.add_argument("--proto-path", metavar="DIR", help="root of the .proto files (protos)")
     source.add_argument("--descriptor-set", metavar="FILE", help="read a FileDescriptorSet instead")
@@ -154,13 +152,8 @@ def _target_flags() -> argparse.ArgumentParser:
         help="write the plans into the package, so that it needs protobuf alone",
     )
     target.add_argument("--line-length", type=int, metavar="N", help="of the generated code (120)")
+    target.add_argument("--output", metavar="DIR", help="where the files are (generated)")
     return target
-
-
-def _output_flag(text: str) -> argparse.ArgumentParser:
-    flag = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    flag.add_argument("--output", metavar="DIR", help=text)
-    return flag
 
 
 def _import_proto(options: argparse.Namespace) -> int:
@@ -210,7 +203,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     flags = {name.replace("_", "-"): value for name, value in vars(options).items()}
     for name in ("command", "format", "directory", "old", "new"):
         flags.pop(name, None)
-    if not flags.get("protos"):
+    if not flags.get("protos"):  # argparse stores an empty list where no file is named
         flags.pop("protos", None)
     return merged(flags, from_pyproject(), f"pyproject.toml: tool.{TABLE}")
 

@@ -29,14 +29,10 @@ LeafKind: TypeAlias = Literal["payload", "diagnostic"]
 
 
 @dataclass(frozen=True, slots=True)
-class Leaf:
-    """A StringValue field that may move to a store, or a map of them. `key` is `Message.field`."""
+class _Field:
+    """A field by its name."""
 
     name: str
-    key: str
-    kind: LeafKind
-    repeated: bool
-    is_map: bool = False
 
     @property
     def is_keyword(self) -> bool:
@@ -45,7 +41,17 @@ class Leaf:
 
 
 @dataclass(frozen=True, slots=True)
-class Branch:
+class Leaf(_Field):
+    """A StringValue field that may move to a store, or a map of them. `key` is `Message.field`."""
+
+    key: str
+    kind: LeafKind
+    repeated: bool
+    is_map: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Branch(_Field):
     """A field that holds a message with payloads, or a map of them.
 
     Attributes:
@@ -54,16 +60,10 @@ class Branch:
         repeated: whether it is a list; a map is none.
     """
 
-    name: str
     target: str
     function: str
     repeated: bool
     is_map: bool = False
-
-    @property
-    def is_keyword(self) -> bool:
-        """Whether the field cannot be written as an attribute."""
-        return keyword.iskeyword(self.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import TYPE_CHECKING, Literal, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from .errors import CodegenError
+from .toml_file import is_table, read_toml
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -89,22 +89,11 @@ def load_policy(path: Path) -> Policy:
     Raises:
         CodegenError: the file cannot be read, is not TOML, has another shape, or classifies a field in two ways.
     """
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib  # of the extra
-
-    try:
-        # A table's values may be anything; each is checked below.
-        document: dict[str, object] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CodegenError(f"{path}: cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise CodegenError(f"{path}: malformed TOML: {error}") from error
+    document = read_toml(path)
     kinds: dict[str, FieldKind] = {}
     tables: set[str] = set()
     for name, value in document.items():
-        if not _is_table(value):
+        if not is_table(value):
             raise CodegenError(f"{path}: {name}: must be a table with the fields of a message, as [{name}]")
     for message, entries in _tables(document):
         tables.add(message)
@@ -120,13 +109,8 @@ def load_policy(path: Path) -> Policy:
 def _tables(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, Mapping[str, object]]]:
     """Yield the tables at any depth by full name, each without the tables in it: unquoted dots nest in TOML."""
     for name, value in table.items():
-        if _is_table(value):
-            entries = {key: entry for key, entry in value.items() if not _is_table(entry)}
+        if is_table(value):
+            entries = {key: entry for key, entry in value.items() if not is_table(entry)}
             if entries or not value:
                 yield prefix + name, entries
             yield from _tables(value, f"{prefix}{name}.")
-
-
-def _is_table(value: object) -> TypeGuard[dict[str, object]]:
-    """Narrow a value to a table: the keys of a TOML table are strings."""
-    return isinstance(value, dict)

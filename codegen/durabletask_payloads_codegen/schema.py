@@ -40,6 +40,7 @@ __all__ = [
     "is_dotted_name",
     "messages_of",
     "module_file",
+    "module_of",
     "with_modules",
 ]
 
@@ -235,7 +236,7 @@ def _schema(files: Iterable[FileDescriptorProto], what: str, named: Iterable[str
         files=tuple(bare(file) for file in wanted),
         well_known=tuple(bare(file) for file in ordered if file.name not in own and _is_well_known(file.name)),
         sources={file.name: _imported_from(file) or file.name for file in wanted},
-        modules={file.name: _module_of(file.name) for file in wanted},
+        modules={file.name: module_of(file.name) for file in wanted},
     )
 
 
@@ -260,7 +261,7 @@ def _ordered(files: Mapping[str, FileDescriptorProto]) -> list[FileDescriptorPro
     return list(ordered.values())
 
 
-def _module_of(file: str) -> str:
+def module_of(file: str) -> str:
     """Return the module that protoc's own Python output would have."""
     return f"{file.removesuffix('.proto').replace('-', '_').replace('/', '.')}_pb2"
 
@@ -275,7 +276,7 @@ def _defining_modules(files: Mapping[str, FileDescriptor]) -> dict[str, str]:
         if descriptor.serialized_pb != files[descriptor.name].serialized_pb:
             continue
         # A module that has all names of another one, by `import *`, has its DESCRIPTOR too.
-        stem = _module_of(descriptor.name).rpartition(".")[2]
+        stem = module_of(descriptor.name).rpartition(".")[2]
         if descriptor.name not in found or name.rpartition(".")[2] == stem:
             found[descriptor.name] = name
     return found

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeGuard, cast
 
 from .errors import CodegenError
 from .render import WALKERS_PACKAGE, Home
+from .toml_file import is_table, read_toml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,22 +55,10 @@ def from_pyproject(path: Path = Path("pyproject.toml")) -> dict[str, object]:
     Raises:
         CodegenError: the file cannot be read, is not TOML, or the table is no table.
     """
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib  # of the extra
-
-    try:
-        document: dict[str, object] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise CodegenError(f"{path}: cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise CodegenError(f"{path}: malformed TOML: {error}") from error
+    document = read_toml(path, required=False)
     tools = document.get("tool")
-    table = tools.get(TABLE) if _is_table(tools) else None
-    if table is not None and not _is_table(table):
+    table = tools.get(TABLE) if is_table(tools) else None
+    if table is not None and not is_table(table):
         raise CodegenError(f"{path}: tool.{TABLE}: must be a table")
     return table or {}
 
@@ -151,11 +139,6 @@ class _Values:
 
     def _refuse(self, name: str, value: object, wanted: str) -> NoReturn:
         raise CodegenError(f"{self.where}{name}: is {value!r}, must be {wanted}")
-
-
-def _is_table(value: object) -> TypeGuard[dict[str, object]]:
-    """Narrow a value to a table: the keys of a TOML table are strings."""
-    return isinstance(value, dict)
 
 
 def _is_texts(value: object) -> TypeGuard[list[str]]:

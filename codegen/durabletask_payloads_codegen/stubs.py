@@ -12,7 +12,7 @@ from google.protobuf.compiler.plugin_pb2 import CodeGeneratorRequest, CodeGenera
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
 from .errors import CodegenError
-from .schema import module_file
+from .schema import module_file, module_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,8 +106,7 @@ def _renamed(file: FileDescriptorProto, paths: Mapping[str, str]) -> FileDescrip
 
 
 def _well_known(name: str) -> FileDescriptorProto:
-    descriptor = module_file(f"{name.removesuffix('.proto').replace('/', '.')}_pb2")
-    return FileDescriptorProto.FromString(descriptor.serialized_pb)
+    return FileDescriptorProto.FromString(module_file(module_of(name)).serialized_pb)
 
 
 def _run(entry: str, request: CodeGeneratorRequest) -> dict[str, str]:
