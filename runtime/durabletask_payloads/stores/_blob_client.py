@@ -178,3 +178,15 @@ class Dialect(NamedTuple):
     elsewhere: str = "in another account"
     address: str = "account"
     longest_instance_id: int = 4096
+
+
+BLOB_STORAGE: Final = Dialect(
+    service="Blob Storage",
+    container="container",
+    missing=frozenset({"BlobNotFound"}),
+    missing_container=frozenset({"ContainerNotFound"}),
+    busy=frozenset({"ContainerBeingDeleted"}),
+    create="set create_container, or create it, or use the same account on the client and on every worker",
+    rights="check the credential; an identity needs the role Storage Blob Data Contributor",
+    container_may_come=False,
+)

@@ -176,7 +176,8 @@ def store_from_url(
         if not url:
             raise ValueError(f"no store is named: pass a URL, or set {VARIABLE}, to one of {_FORMS}")
     scheme, colon, _ = url.partition(":")
-    kind = _KINDS.get(scheme.lower())
+    scheme = scheme.lower()
+    kind = _KINDS.get(scheme)
     if kind is None or not colon:
         raise ValueError(f"{where} names no kind of store: it must be one of {_FORMS}")
     base, _, query = url.partition("?")
@@ -187,14 +188,14 @@ def store_from_url(
             f'{where} must have no credentials before an "@": it must be {kind.form}, and they come from the '
             "environment"
         )
-    given: _Options = {**_of_query(query, where, scheme.lower(), kind), **options}
-    _check_names(given, "option", scheme.lower(), kind)
+    given: _Options = {**_of_query(query, where, scheme, kind), **options}
+    _check_names(given, "option", scheme, kind)
     if credential is not None:
         if kind.make is not _azure:
-            raise ValueError(f"credential goes with {_KINDS['azure'].form}: {scheme.lower()}: has its own way")
+            raise ValueError(f"credential goes with {_KINDS['azure'].form}: {scheme}: has its own way")
         given["credential"] = credential
     try:
-        return kind.make(f"{scheme.lower()}:{base.partition(':')[2]}", given)
+        return kind.make(f"{scheme}:{base.partition(':')[2]}", given)
     except ValueError as error:
         raise ValueError(f"{error}; the form of {where} is {kind.form}?<option>=<value>") from None
 

@@ -32,8 +32,6 @@ from ._codec import check_size, checksum, decode, encode, is_gzip
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from durabletask_payloads._options import LargePayloadStorageOptions
-
 _T = TypeVar("_T")
 _P = TypeVar("_P", bound=Place)
 
@@ -62,8 +60,7 @@ class RemoteStore(PayloadStore, Generic[_P]):
     context manager) ends its threads and closes its connections.
     """
 
-    def __init__(self, options: LargePayloadStorageOptions, settings: RemoteSettings, dialect: Dialect) -> None:
-        self._limits = options
+    def __init__(self, settings: RemoteSettings, dialect: Dialect) -> None:
         self._settings = settings
         self._dialect = dialect
         self._client: BlobClient[_P] | None = None
@@ -104,7 +101,7 @@ class RemoteStore(PayloadStore, Generic[_P]):
 
     def _encoded(self, data: bytes) -> bytes:
         """Return the body to store for `data`."""
-        return encode(data, "if smaller" if self._limits.enable_compression else "never")
+        return encode(data, "if smaller" if self.options.enable_compression else "never")
 
     def _content_encoding(self, body: bytes) -> str | None:
         return "gzip" if is_gzip(body) else None
@@ -122,7 +119,7 @@ class RemoteStore(PayloadStore, Generic[_P]):
             PayloadTooLargeError, PayloadAccessDeniedError, PayloadStoreUnavailableError: as for
                 `PayloadStore.upload`. A closed store is unavailable.
         """
-        check_size(data, self._limits)
+        check_size(data, self.options)
         metadata = {"raw_bytes": str(len(data)), "sha256": checksum(data), **_MANAGED}
         # "." and ".." cannot stay as they are, not even in a percent-encoded path.
         # And a lone surrogate, which has no UTF-8 form, is kept as what its three bytes would be.
@@ -142,7 +139,7 @@ class RemoteStore(PayloadStore, Generic[_P]):
             PayloadError: the other errors of `PayloadStore.download`.
         """
         place = self._place(token)
-        limit = self._limits.max_stored_payload_bytes
+        limit = self.options.max_stored_payload_bytes
         body = self._perform(place, lambda client, attempt: client.get(place, limit, attempt))
         if body.content_encoding == "gzip" and not is_gzip(body.data):
             raise PayloadIntegrityError(f"what is stored under {place} is marked as gzip, but is none")

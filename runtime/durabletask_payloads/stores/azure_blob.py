@@ -9,7 +9,7 @@ from durabletask_payloads._errors import PayloadStoreUnavailableError, PayloadTo
 
 from . import _engines
 from ._azure_options import BlobPayloadStoreOptions, parse_location
-from ._blob_client import Dialect
+from ._blob_client import BLOB_STORAGE
 from ._codec import encode
 from ._remote import RemoteStore
 from ._tokens import TOKEN_PREFIXES, PayloadToken, new_name
@@ -29,17 +29,6 @@ __all__ = ["BlobPayloadStore", "BlobPayloadStoreOptions"]
 _log: Final = logging.getLogger("durabletask_payloads.stores")
 # Folders longer than this, in characters as they are written, are left out: a blob name may have 1,024.
 _LONGEST_FOLDER: Final = 256
-
-_BLOB_STORAGE: Final = Dialect(
-    service="Blob Storage",
-    container="container",
-    missing=frozenset({"BlobNotFound"}),
-    missing_container=frozenset({"ContainerNotFound"}),
-    busy=frozenset({"ContainerBeingDeleted"}),
-    create="set create_container, or create it, or use the same account on the client and on every worker",
-    rights="check the credential; an identity needs the role Storage Blob Data Contributor",
-    container_may_come=False,
-)
 
 
 class BlobPayloadStore(RemoteStore[PayloadToken]):
@@ -70,7 +59,7 @@ class BlobPayloadStore(RemoteStore[PayloadToken]):
                 )
         if options.engine == "obstore":
             _engines.require('engine "obstore"', "fast")
-        super().__init__(options, options, _BLOB_STORAGE)
+        super().__init__(options, BLOB_STORAGE)
 
     def __repr__(self) -> str:
         """Show where it stores, and what serves. No secret is in it."""

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from durabletask_payloads._errors import PayloadStoreUnavailableError, PayloadTokenError
 
 from . import _engines
-from ._blob_client import Dialect
+from ._blob_client import BLOB_STORAGE, Dialect
 from ._object_options import ObjectStorePayloadStoreOptions
 from ._object_tokens import OBJECT_TOKEN_PREFIX, ObjectToken
 from ._remote import RemoteStore
@@ -47,17 +47,7 @@ _GCS: Final = _S3._replace(
     denied=frozenset[str](),
     longest_instance_id=4096,
 )
-_AZURE: Final = _GCS._replace(
-    service="Blob Storage",
-    container="container",
-    missing=frozenset({"BlobNotFound"}),
-    missing_container=frozenset({"ContainerNotFound"}),
-    busy=frozenset({"ContainerBeingDeleted"}),
-    rights="check the credential; an identity needs the role Storage Blob Data Contributor",
-    blob="blob",
-    elsewhere="in another account",
-    address="account",
-)
+_AZURE: Final = BLOB_STORAGE._replace(create=_S3.create, container_may_come=True)
 _DIALECTS: Final = {"s3": _S3, "gs": _GCS, "az": _AZURE}
 
 
@@ -88,7 +78,7 @@ class ObjectStorePayloadStore(RemoteStore[ObjectToken]):
         except ValueError:  # whose text quotes what is in brackets; obstore refuses it too
             address = ""
         self._service = f"{dialect.service} at {address}" if address else dialect.service
-        super().__init__(options, options, dialect)
+        super().__init__(options, dialect)
 
     def __repr__(self) -> str:
         """Show where it stores. No secret is in it."""
