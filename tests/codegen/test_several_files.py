@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -12,12 +11,12 @@ from google.protobuf import descriptor_pool
 from tests.codegen.support import classified, contents, dedent, protoc, write_proto
 from tests.support.oracle import ask, messages_of
 
-from durabletask_payloads_codegen import cli, render, schema, stubs, write
+from durabletask_payloads_codegen import cli, render, schema, stubs
 from durabletask_payloads_codegen.descriptors import declare
 from durabletask_payloads_codegen.errors import CodegenError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from durabletask_payloads_codegen.model import Model
@@ -100,38 +99,16 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def load(tmp_path: Path) -> Iterator[Callable[[dict[str, str]], Any]]:
-    """Import a generated package, under a name of its own."""
-    name = "walkers_of_several_files"
-
-    def importing(files: dict[str, str]) -> Any:
-        write.write(tmp_path / "out", files)
-        folder = tmp_path / "out" / render.WALKERS_PACKAGE
-        spec = importlib.util.spec_from_file_location(
-            name, folder / "__init__.py", submodule_search_locations=[str(folder)]
-        )
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-        return sys.modules[name]
-
-    yield importing
-    for imported in [key for key in sys.modules if key.partition(".")[0] == name]:
-        del sys.modules[imported]
-
-
-def asked(read: Schema, built: Model, load: Callable[[dict[str, str]], Any]) -> dict[str, int]:
+def asked(read: Schema, built: Model, load: Callable[[Model], Any]) -> dict[str, int]:
     """Ask the oracle about the walkers of a schema, with classes of a pool of its own."""
     pool = descriptor_pool.DescriptorPool()
     for file in (*read.well_known, *read.files):
         pool.Add(file)
     messages = messages_of(pool.FindFileByName(file.name) for file in read.files)
-    return dict(ask(load(render.render_walkers(built, render.Home())), messages))
+    return dict(ask(load(built), messages))
 
 
-def test_the_oracle(project: Path, load: Callable[[dict[str, str]], Any]) -> None:
+def test_the_oracle(project: Path, load: Callable[[Model], Any]) -> None:
     read = schema.from_protos(project / "protos")
     built = classified(declare(read), trace="diagnostic", name="metadata")
     assert asked(read, built, load) == {"payload": 21, "diagnostic": 36, "metadata": 10}
@@ -374,7 +351,7 @@ EDITION = """
 
 
 @pytest.mark.parametrize(("text", "ways"), [(OLD, 6), (EDITION, 6)], ids=["proto2", "edition 2023"])
-def test_other_syntaxes(tmp_path: Path, text: str, ways: int, load: Callable[[dict[str, str]], Any]) -> None:
+def test_other_syntaxes(tmp_path: Path, text: str, ways: int, load: Callable[[Model], Any]) -> None:
     (tmp_path / "other.proto").write_text(dedent(text))
     read = schema.from_protos(tmp_path)
     built = classified(declare(read))

@@ -16,7 +16,6 @@ from azure.storage.blob import (
     generate_account_sas,
 )
 from tests.support.fixtures import made
-from tests.support.proxy import FaultProxy
 from tests.support.store_forms import Form, both_forms
 
 from durabletask_payloads._errors import PayloadAccessDeniedError, PayloadNotFoundError
@@ -26,14 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.support.azurite import Azurite
+    from tests.support.proxy import FaultProxy
 
 pytestmark = pytest.mark.usefixtures("engine")
-
-
-@pytest.fixture
-def proxy(azurite: Azurite) -> Iterator[FaultProxy]:
-    with FaultProxy(azurite.port) as proxy:
-        yield proxy
 
 
 @pytest.fixture

@@ -21,18 +21,12 @@ from durabletask_payloads.stores import _remote
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tests.support.azurite import Azurite
     from tests.support.fixtures import Engine
 
 pytestmark = pytest.mark.usefixtures("engine")
-
-
-@pytest.fixture
-def proxy(azurite: Azurite) -> Iterator[FaultProxy]:
-    with FaultProxy(azurite.port) as proxy:
-        yield proxy
 
 
 @pytest.fixture

@@ -34,12 +34,6 @@ HEX = "0123456789abcdef" * 2
 
 
 @pytest.fixture
-def proxy(azurite: Azurite) -> Iterator[FaultProxy]:
-    with FaultProxy(azurite.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
 def existing(azurite: Azurite, container: str) -> Iterator[str]:
     """A container that exists."""
     with BlobServiceClient.from_connection_string(azurite.connection_string) as service:

@@ -36,7 +36,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from tests.support.azurite import Azurite
 from tests.support.fixtures import made
-from tests.support.proxy import FaultProxy
 from tests.support.store_forms import Form, both_forms
 
 from durabletask_payloads._errors import (
@@ -53,16 +52,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.fixtures import Engine
+    from tests.support.proxy import FaultProxy
 
 pytestmark = pytest.mark.usefixtures("engine")
 
 HEX = "0123456789abcdef" * 2
-
-
-@pytest.fixture
-def proxy(azurite: Azurite) -> Iterator[FaultProxy]:
-    with FaultProxy(azurite.port) as proxy:
-        yield proxy
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import pytest
 from tests.support.azurite import Azurite
+from tests.support.proxy import FaultProxy
 
 from durabletask_payloads import ExternalizePlan
 from durabletask_payloads.stores import _engines
@@ -42,6 +43,13 @@ def azurite() -> Iterator[Azurite]:
     """A running Azurite, in memory, that all tests of this run share: use a container of your own."""
     with Azurite() as server:
         yield server
+
+
+@pytest.fixture
+def proxy(azurite: Azurite) -> Iterator[FaultProxy]:
+    """A proxy before Azurite that is healthy until a test gives it a plan."""
+    with FaultProxy(azurite.port) as proxy:
+        yield proxy
 
 
 @pytest.fixture

@@ -1,12 +1,13 @@
 """The completeness oracle: one field filled at a time, in every place of a schema, must be visited exactly once.
 
 It works by reflection, on any schema and any package of walkers. It needs protobuf alone, so it also runs where another
-SDK is installed: `python oracle.py WALKERS PB2_MODULE ...` prints the number of ways to a field by kind.
+SDK is installed: `python oracle.py WALKERS PB2_MODULE ...` prints the number of ways to a field by kind, as JSON.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -180,7 +181,7 @@ def main(arguments: Sequence[str]) -> None:
     # Given by name.
     walkers: Any = importlib.import_module(package)
     loaded: list[Any] = [importlib.import_module(name) for name in modules]
-    print(dict(ask(walkers, messages_of(module.DESCRIPTOR for module in loaded))))
+    print(json.dumps(ask(walkers, messages_of(module.DESCRIPTOR for module in loaded))))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ pytest.register_assert_rewrite(
 )
 
 from ._contract import PayloadStoreContract  # noqa: E402 - after the registration
-from ._like import PayloadStoreLikeContract  # noqa: E402
-from ._tools import MakeStore, MakeStoreLike  # noqa: E402
+from ._like import PayloadStoreLikeContract  # noqa: E402 - likewise
+from ._tools import MakeStore, MakeStoreLike  # noqa: E402 - likewise
 
 __all__ = ["MakeStore", "MakeStoreLike", "PayloadStoreContract", "PayloadStoreLikeContract"]

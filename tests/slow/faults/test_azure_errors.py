@@ -26,7 +26,7 @@ from durabletask_payloads._errors import (
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tests.support.azurite import Azurite
     from tests.support.fixtures import Engine
@@ -38,12 +38,6 @@ pytestmark = pytest.mark.usefixtures("engine")
 
 T = TypeVar("T")
 HEX = "0123456789abcdef" * 2
-
-
-@pytest.fixture
-def proxy(azurite: Azurite) -> Iterator[FaultProxy]:
-    with FaultProxy(azurite.port) as proxy:
-        yield proxy
 
 
 @pytest.fixture
