@@ -146,9 +146,13 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
         self._resolving.add(id(item))
         try:
             self._threads().submit(self._deexternalize, entry, item)
-        except RuntimeError:  # the interpreter shuts down, which may take as long as the stream: not without this item
+        except RuntimeError:
+            # The interpreter shuts down: no payload can be downloaded here any more. That may take as long as the
+            # stream, and what arrives there would be delayed again and again. So the stream ends.
             self._resolving.discard(id(item))
-            self._schedule(item, entry, self._registry.retry_later(item))
+            self._is_stopping = True
+            self._changed.notify_all()
+            self._call.cancel()
 
     def _deexternalize(self, entry: _Arrived, item: WorkItem) -> None:
         work = cast("pb.WorkItem", entry.message)  # as in _look_at
