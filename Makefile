@@ -52,7 +52,7 @@ bench: $(READY) ## Measure against the durabletask wheel
 
 lock: ## Renew dev.lock from pyproject.toml
 	$(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet uv
-	build/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.10 pyproject.toml --all-extras --group dev --no-header --output-file dev.lock
+	build/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.10 pyproject.toml --all-extras --group dev --group docs --no-header --output-file dev.lock
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
