@@ -56,10 +56,11 @@ def test_what_is_in_the_wheel(dist: Path) -> None:
         extras[extra].add(requirement)
     parts = {
         "azure": {"azure-storage-blob"},
-        "cli": {"rich"},
+        "cli": {"rich", "typer"},
         "codegen": {"grpcio-tools", "jinja2", "mypy-protobuf", "ruff", "tomli"},
         "fast": {"isal", "obstore"},
         "object-store": {"obstore"},
+        "otel": {"opentelemetry-api"},
         "sdk": {"durabletask"},
         "typing": {"types-grpcio", "types-protobuf"},
     }
