@@ -35,11 +35,11 @@ check: $(READY) ## Lint, format, types (mypy and pyright, strict; others on the 
 	$(BIN)/pyright
 	$(BIN)/python -m tests.checkers
 
-test: $(READY) ## Run the tests
-	$(BIN)/pytest
+test: $(READY) ## Run the tests, on all cores
+	$(BIN)/pytest --numprocesses auto --dist worksteal
 
 test-quick: $(READY) ## Run the tests that are not slow
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest --numprocesses auto --dist worksteal -m "not slow"
 
 test-sdk-matrix: $(READY) ## Run the end-to-end tests with other releases of the SDK (ARGS="1.4.0 1.12.0")
 	$(BIN)/python -m tests.sdk_matrix $(ARGS)
