@@ -56,6 +56,8 @@ RUNTIME = House(
         "obstore": ("stores/_obstore_client", "stores/_azure_fast", "stores/_object_client"),
         "aiohttp": ("stores/_azure*", "stores/azure_blob"),
         "pytest": ("testing/*",),
+        "typer": ("cli/*",),
+        "rich": ("cli/*",),
         "durabletask_payloads_codegen": (),
     },
 )

@@ -1,8 +1,15 @@
-"""The error that ends a command with one line."""
+"""Errors of commands: the line that reports one, and the exit code that it ends with."""
 
 from __future__ import annotations
 
-from typing import Literal
+import os
+import sys
+import traceback
+from typing import Final, Literal, NoReturn
+
+from durabletask_payloads._errors import PayloadError
+
+PROGRAM: Final = "durabletask-payloads"
 
 
 class CommandError(Exception):
@@ -15,3 +22,61 @@ class CommandError(Exception):
     def __init__(self, text: str, *, exit_code: Literal[1, 2]) -> None:
         super().__init__(" ".join(text.split()))
         self.exit_code: Literal[1, 2] = exit_code
+
+
+class OutputClosedError(Exception):
+    """Nobody reads standard output any more, as behind `| head`."""
+
+
+def flush_output() -> None:
+    """Flush standard output.
+
+    Raises:
+        OutputClosedError: nobody reads it any more.
+    """
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        output_is_closed()
+
+
+def output_is_closed() -> NoReturn:
+    """Raise OutputClosedError, and see that Python, which flushes once more when it ends, finds nothing to report."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+    raise OutputClosedError from None
+
+
+def complain(command: str, text: object) -> None:
+    """Print one line about a command on standard error; "" is the program itself."""
+    line = " ".join(str(text).split())
+    print(f"{PROGRAM} {command}: {line}" if command else f"{PROGRAM}: {line}", file=sys.stderr, flush=True)
+
+
+def report(command: str, error: Exception | KeyboardInterrupt, *, debug: bool) -> int:
+    """Print what ended a command as one line, or as a traceback, and return the exit code.
+
+    The text of an error that this package does not know may hold anything, so that line has only its type.
+    """
+    if debug and not isinstance(error, OutputClosedError | KeyboardInterrupt):
+        traceback.print_exception(error)
+    match error:
+        case OutputClosedError():
+            return 1
+        case KeyboardInterrupt():
+            complain(command, "interrupted")
+            return 130
+        case CommandError():
+            complain(command, error)
+            return error.exit_code
+        case ImportError():
+            complain(command, error)
+            return 2
+        case PayloadError() | OSError():
+            complain(command, error)
+            return 1
+        case _:
+            hint = "" if debug else "; --debug shows where"
+            complain(command, f"an unexpected {type(error).__name__}{hint}")
+            return 1

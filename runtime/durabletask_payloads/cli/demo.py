@@ -1,254 +1,66 @@
-"""The command `demo`: one orchestration with large payloads everywhere, without and with this package.
+"""The command `demo`: see `_demo`, which it runs in a process of its own."""
 
-Needs the extras `[sdk]` and `[cli]`: `pip install durabletask-payloads[sdk,cli]`.
-"""
+import multiprocessing
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
 
-from __future__ import annotations
+import typer
 
-import contextlib
-import inspect
-import json
-import logging
-import socket
-import time
-from typing import TYPE_CHECKING, Any, TypedDict
+from ._errors import PROGRAM, report
+from ._options import Debug
 
-import grpc
+__all__ = ["demo"]
 
-from durabletask_payloads import DirectoryPayloadStore, Externalizer, PayloadStore, Transfer, store_from_url
-from durabletask_payloads.interceptors import PayloadInterceptor
-
-from ._azurite import azurite
-from ._errors import CommandError
-
-try:
-    from durabletask import client, entities, task, worker
-    from durabletask.testing import InMemoryOrchestrationBackend
-    from rich.console import Console
-    from rich.table import Table
-except ImportError as _error:
-    raise ImportError(
-        f"the demo needs the durabletask SDK with its testing backend, and rich ({_error}): "
-        "pip install durabletask-payloads[sdk,cli]"
-    ) from _error
-
-if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
-    from pathlib import Path
-
-__all__ = ["open_store", "run"]
-
-_MB = 1_000_000
-_FAN_OUT = 5
-_TIMEOUT_SECONDS = 60
-_WIDTH_OF_WHOLE_TOKENS = 140  # columns; on a narrower terminal the table shows the ends of the tokens
-
-# A work item carries the whole history. Its large payloads are tokens, but many small ones add up, and gRPC accepts
-# no more than 4 MB by default.
-_RECEIVE_LIMIT = 64 * 1024 * 1024
-
-_SDK = {"worker": worker.TaskHubGrpcWorker, "client": client.TaskHubGrpcClient}
+Megabytes = Annotated[
+    float,
+    typer.Option("--size", metavar="MB", min=0.001, max=10, help="The size of the orchestration's input, in MB."),
+]
+Place = Annotated[
+    str,
+    typer.Option(
+        "--store",
+        metavar="STORE",
+        help='Where the payloads go: "directory" (a temporary folder), "azurite" (one that is started for the demo, '
+        "only in a clone of the repository), or the URL of a store, as azure://ACCOUNT/CONTAINER or "
+        "s3://BUCKET/PREFIX, with credentials in the environment.",
+    ),
+]
 
 
-class Order(TypedDict):
-    """An order. The payloads of the demo are lists of them, as JSON."""
+def demo(size: Megabytes = 5.0, store: Place = "directory", debug: Debug = False) -> int:
+    """Run an orchestration with a large input, without and with this package.
 
-    id: int
-    customer: str
-    items: list[str]
-    total: float
-
-
-# ---- the application: knows nothing of large payloads --------------------------------------------------------------
-
-
-def ledger(context: entities.EntityContext, orders: list[Order] | None) -> int:
-    """Keep the orders that were put into the entity: its state is as large as they are."""
-    if orders is not None:
-        context.set_state(orders)
-    return len(context.get_state(list, []))
-
-
-def enrich(context: task.ActivityContext, batch: int) -> list[Order]:
-    """Return a result of 1 MB: the activity."""
-    return orders_of(_MB, first=batch * 1_000_000)
-
-
-def settle(context: task.OrchestrationContext, orders: list[Order]) -> Generator[task.Task[Any], Any, Any]:
-    """Take a large input, large results and a large event, and fill a large entity state: the orchestration."""
-    batches: list[list[Order]] = yield task.when_all(
-        [context.call_activity(enrich, input=batch) for batch in range(_FAN_OUT)]
-    )
-    approved: list[Order] = yield context.wait_for_external_event("approved")
-    book = entities.EntityInstanceId("ledger", context.instance_id)
-    booked: int = yield context.call_entity(book, "put", approved)
-    return {
-        "orders in the input": len(orders),
-        "orders from activities": sum(len(batch) for batch in batches),
-        "orders in the event": len(approved),
-        "orders in the entity": booked,
-    }
-
-
-def orders_of(size: int, *, first: int = 0) -> list[Order]:
-    """Make orders of about `size` bytes of JSON."""
-    orders: list[Order] = []
-    written = 0
-    while written < size:
-        number = first + len(orders)
-        items = [f"item-{(number * 7919 + i) % 5000:04}" for i in range(4)]
-        order = Order(id=number, customer=f"customer-{number % 997}", items=items, total=number % 9973 / 7)
-        orders.append(order)
-        written += len(json.dumps(order)) + 2
-    return orders
-
-
-# ---- the demo ------------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def open_store(name: str, folder: Path) -> Generator[PayloadStore]:
-    """Open the store that `--store` names: "directory" (in `folder`), "azurite", or one by its URL.
-
-    Raises:
-        CommandError: the URL cannot be right, or Azurite cannot be run.
-        ImportError: an extra is missing.
+    A worker and a client of the durabletask SDK talk over real gRPC to the SDK's in-memory backend: first as they are,
+    then with the PayloadInterceptor. Needs durabletask-payloads[sdk,cli].
     """
-    with contextlib.ExitStack() as stack:
-        if name == "directory":
-            store: PayloadStore = DirectoryPayloadStore(folder)
-        elif name == "azurite":
-            connection_string = stack.enter_context(azurite())
-            from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
-
-            store = BlobPayloadStore(BlobPayloadStoreOptions(connection_string=connection_string))
-        else:
-            try:
-                store = store_from_url(name)
-            except ValueError as error:
-                raise CommandError(f"--store: {error}", exit_code=2) from error
-        yield stack.enter_context(store)
-
-
-def run(store: PayloadStore, *, input_bytes: int, console: Console | None = None) -> int:
-    """Run the orchestration without and then with `store`, and print what happened.
-
-    Args:
-        store: takes the large payloads.
-        input_bytes: the size of the orchestration's input, as JSON.
-        console: where to print.
-
-    Returns:
-        0 when both ended as they should, else 1.
-    """
-    console = console or Console()
-    orders = orders_of(input_bytes)
-    size = f"{len(json.dumps(orders)) / _MB:.1f} MB"
-    with _backend() as address:
-        console.rule(f"without durabletask-payloads: an input of {size}")
-        refused = _without(address, orders, console)
-    transfers: list[Transfer] = []
-    with _backend() as address, Externalizer(store, on_transfer=transfers.append) as externalizer:
-        console.rule(f"with durabletask-payloads: the same input, kept by {type(store).__name__}")
-        completed = _with(address, orders, externalizer, console)
-        console.print(_table(transfers, store, whole_tokens=console.width >= _WIDTH_OF_WHOLE_TOKENS), highlight=False)
-        stats = externalizer.stats
-        console.print(
-            f"put: {stats.uploads} payloads ({stats.uploaded_bytes / _MB:.1f} MB) were stored. "
-            f"get: {stats.downloads} were downloaded. hit: {stats.cache_hits} were in the cache."
+    # In a process of its own, which Ctrl-C can end: the SDK's threads wait for up to a minute.
+    with tempfile.TemporaryDirectory(prefix=f"{PROGRAM}-") as folder:
+        process = multiprocessing.get_context("spawn").Process(
+            target=_in_child, args=(store, Path(folder), int(size * 1_000_000), debug)
         )
-    return 0 if refused and completed else 1
-
-
-def _without(address: str, orders: list[Order], console: Console) -> bool:
-    with client.TaskHubGrpcClient(host_address=address, **_quiet("client")) as hub:
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the new process inherits it
         try:
-            instance = hub.schedule_new_orchestration(settle, input=orders)
-        except grpc.RpcError as error:
-            console.print(f"gRPC refused it: [bold red]{error.code().name}[/]")
-            console.print(f"  {error.details()}", highlight=False)
-            return error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    console.print(f"Accepted as {instance}: it is small enough for gRPC. Try a larger --size.")
-    return True
+            process.start()
+        finally:
+            signal.signal(signal.SIGINT, handler)
+        try:
+            process.join()
+        except KeyboardInterrupt:
+            process.kill()
+            process.join()
+            raise
+        return process.exitcode or 0
 
 
-def _with(address: str, orders: list[Order], externalizer: Externalizer, console: Console) -> bool:
-    interceptor = PayloadInterceptor(externalizer)
-    started = time.perf_counter()
-    with (
-        worker.TaskHubGrpcWorker(
-            host_address=address, interceptors=[interceptor], **_channel("worker"), **_quiet("worker")
-        ) as hub_worker,
-        client.TaskHubGrpcClient(
-            host_address=address, interceptors=[interceptor], **_channel("client"), **_quiet("client")
-        ) as hub,
-    ):
-        hub_worker.add_orchestrator(settle)
-        hub_worker.add_activity(enrich)
-        hub_worker.add_entity(ledger)
-        hub_worker.start()
-        instance = hub.schedule_new_orchestration(settle, input=orders)
-        hub.raise_orchestration_event(instance, "approved", data=orders_of(_MB))
-        state = hub.wait_for_orchestration_completion(instance, timeout=_TIMEOUT_SECONDS)
-    if state is None or state.runtime_status is not client.OrchestrationStatus.COMPLETED:
-        console.print(f"[bold red]{state.runtime_status.name if state else 'not found'}[/]")
-        if state is not None and state.failure_details is not None:
-            console.print(f"  {state.failure_details.message}", highlight=False)
-        return False
-    console.print(f"[bold green]{state.runtime_status.name}[/] in {time.perf_counter() - started:.1f} s")
-    result: dict[str, int] = json.loads(state.serialized_output or "{}")
-    for what, count in result.items():
-        console.print(f"  {what}: {count}")
-    return result.get("orders in the input") == len(orders)
-
-
-def _table(transfers: Sequence[Transfer], store: PayloadStore, *, whole_tokens: bool) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold underline")
-    table.add_column("", no_wrap=True)
-    table.add_column("field", no_wrap=True)
-    for name in ("raw", "stored", "ms"):
-        table.add_column(name, no_wrap=True, justify="right")
-    table.add_column("token", no_wrap=True)
-    verbs = {"upload": "put", "download": "get", "cached": "hit"}
-    for transfer in transfers:
-        table.add_row(
-            verbs[transfer.direction],
-            transfer.path,
-            f"{transfer.raw_bytes:,}",
-            f"{store.stored_bytes(transfer.token):,}",
-            f"{transfer.seconds * 1000:.1f}" if transfer.direction != "cached" else "",
-            transfer.token if whole_tokens else f"…{transfer.token[-8:]}",
-        )
-    return table
-
-
-@contextlib.contextmanager
-def _backend() -> Generator[str]:
-    """Run the SDK's in-memory backend on a free port; yields its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    backend = InMemoryOrchestrationBackend(port=port)
-    backend.start()
+def _in_child(store_name: str, folder: Path, input_bytes: int, debug: bool) -> None:
     try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        backend.stop()
+        from . import _demo
 
-
-def _quiet(role: str) -> dict[str, Any]:
-    """Return the argument that keeps the SDK's log off the console: `logger` where it takes one, else `log_handler`."""
-    if "logger" not in inspect.signature(_SDK[role]).parameters:
-        return {"log_handler": logging.NullHandler()}
-    logger = logging.Logger(f"durabletask-payloads-demo-{role}")
-    logger.addHandler(logging.NullHandler())
-    return {"logger": logger}
-
-
-def _channel(role: str) -> dict[str, Any]:
-    """Return the argument that raises the receive limit, where the SDK has it (from 1.5)."""
-    if "channel_options" not in inspect.signature(_SDK[role]).parameters:
-        return {}
-    from durabletask.grpc_options import GrpcChannelOptions
-
-    return {"channel_options": GrpcChannelOptions(max_receive_message_length=_RECEIVE_LIMIT)}
+        with _demo.open_place(store_name, folder) as store:
+            ended = _demo.run(store, input_bytes=input_bytes)
+    except Exception as error:
+        ended = report("demo", error, debug=debug)
+    sys.exit(ended)

@@ -1,0 +1,179 @@
+"""What commands print: tables and lines for people, or the same data as one JSON object.
+
+Texts of users (names, ids, reasons) are never taken for markup, and control characters in them are shown as escapes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
+
+from ._errors import output_is_closed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from _typeshed import DataclassInstance
+    from rich.console import ConsoleOptions, RenderableType, RenderResult
+
+Cell: TypeAlias = "bool | int | str | datetime | Text | None"
+JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
+Data: TypeAlias = (
+    "bool | int | float | str | Enum | datetime | Mapping[str, Data] | Sequence[Data] | DataclassInstance | None"
+)
+_R = TypeVar("_R", bound="DataclassInstance")
+
+_NO_END = 10_000  # columns of what is no terminal: there, a line is a line
+_FOLDED = 24  # columns that a column which may fold has at least
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        output_is_closed()
+
+
+def output() -> Console:
+    """Return the console on standard output. Where that is no terminal, only COLUMNS limits its width."""
+    return _console(sys.stdout.isatty(), stderr=False)
+
+
+def progress() -> Progress:
+    """Return a progress bar on standard error, which shows nothing where that is no terminal."""
+    console = _console(sys.stderr.isatty(), stderr=True)
+    return Progress(console=console, transient=True, disable=not console.is_terminal)
+
+
+def _console(terminal: bool, *, stderr: bool) -> Console:
+    width = None if terminal or "COLUMNS" in os.environ else _NO_END
+    return _Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+
+
+def print_result(result: _R, to_text: Callable[[_R], Iterable[RenderableType]], *, as_json: bool) -> None:
+    """Print the result of a command, a dataclass: as `to_text` renders it, or as JSON.
+
+    Raises:
+        OutputClosedError: nobody reads it any more.
+    """
+    if as_json:
+        try:
+            print(json.dumps(to_json(result), indent=2))
+        except BrokenPipeError:
+            output_is_closed()
+        return
+    console = output()
+    for part in to_text(result):
+        console.print(printable(part) if isinstance(part, str) else part)
+
+
+def to_json(value: Data) -> JsonValue:
+    """Return `value` as JSON has it: dataclasses and mappings are objects, times are in UTC in ISO 8601."""
+    match value:
+        case Enum():
+            plain: bool | int | float | str = value.value
+            return plain
+        case None | bool() | int() | float() | str():
+            return value
+        case datetime():
+            return value.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+        case Mapping():
+            return {name: to_json(one) for name, one in value.items()}
+        case Sequence():
+            return [to_json(one) for one in value]
+        case _:
+            return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+
+
+class Column(NamedTuple):
+    """A column of a table. Numbers go to the right; what may fold takes several lines where the terminal is narrow."""
+
+    title: str
+    right: bool = False
+    fold: bool = False
+
+
+class Rows:
+    """A table, or where the terminal is too narrow for one, a few lines for each row."""
+
+    def __init__(self, columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> None:
+        self._columns = columns
+        self._rows = [[shown(cell) for cell in row] for row in rows]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if self._least_width() <= options.max_width:
+            yield self._table()
+            return
+        titles = [column.title for column in self._columns]
+        for number, row in enumerate(self._rows):
+            if number:
+                yield ""
+            yield Facts(zip(titles, row, strict=True))
+
+    def _least_width(self) -> int:
+        least = 0
+        for number, column in enumerate(self._columns):
+            widths = [len(column.title), *(row[number].cell_len for row in self._rows)]
+            least += min(max(widths), _FOLDED) if column.fold else max(widths)
+        return least + 2 * (len(self._columns) - 1)
+
+    def _table(self) -> Table:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold underline")
+        for column in self._columns:
+            table.add_column(
+                column.title,
+                justify="right" if column.right else "left",
+                overflow="fold",
+                no_wrap=not column.fold,
+            )
+        for row in self._rows:
+            table.add_row(*row)
+        return table
+
+
+class Facts:
+    """Names and values, one a line."""
+
+    def __init__(self, facts: Iterable[tuple[str, Cell]]) -> None:
+        self._facts = [(name, shown(value)) for name, value in facts]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(no_wrap=True, style="bold")
+        grid.add_column(overflow="fold")
+        for name, value in self._facts:
+            grid.add_row(name, value)
+        yield grid
+
+
+def shown(cell: Cell) -> Text:
+    """Return a cell as text: numbers with commas, times in UTC."""
+    match cell:
+        case Text():
+            return cell
+        case None:
+            return Text("")
+        case bool():
+            return Text("yes" if cell else "no")
+        case int():
+            return Text(f"{cell:,}")
+        case datetime():
+            return Text(f"{cell.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC")
+        case str():
+            return Text(printable(cell))
+
+
+def printable(text: str) -> str:
+    """Return `text` with what a terminal would obey, or not show, as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
