@@ -221,7 +221,8 @@ def _service_client(options: BlobPayloadStoreOptions, foreign: str | None, trans
 
 
 def _properties(found: AzureProperties) -> BlobProperties:
-    return BlobProperties(found.name, found.size, found.etag, found.last_modified.timestamp(), found.metadata or {})
+    etag = f'"{found.etag.strip(chr(34))}"'  # listings leave out the quotation marks that If-Match needs
+    return BlobProperties(found.name, found.size, etag, found.last_modified.timestamp(), found.metadata or {})
 
 
 class GuardedCredential:

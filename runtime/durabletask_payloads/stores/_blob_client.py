@@ -8,6 +8,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
+MANAGED: Final = {"managed_by": "dts"}
+"""The metadata of blobs that the clean-up of the .NET SDK, and ours, may delete."""
+
+
 class Place(Protocol):
     """Where a blob is. `str()` gives its token."""
 

@@ -7,13 +7,11 @@ its header, followed by the body. The marker in `<root>/<container>` tells the f
 from __future__ import annotations
 
 import errno
-import json
 import os
-import re
 import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from durabletask_payloads._errors import (
     PayloadAccessDeniedError,
@@ -25,8 +23,10 @@ from durabletask_payloads._errors import (
 from durabletask_payloads._options import LargePayloadStorageOptions
 
 from ._base import TokenStore
-from ._codec import check_size, checksum, decode, encode, longest_body, too_large
+from ._codec import check_size, decode, encode, longest_body, too_large
+from ._directory_inventory import DirectoryAccess, DirectoryInventory
 from ._folder import CREATE, FOLDER, FOLDER_TO_READ, MARKER, READ, Folder
+from ._payload_file import Header, new_header, read_header
 from ._tokens import (
     DEFAULT_CONTAINER,
     PayloadToken,
@@ -39,15 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from typing import BinaryIO
 
-# A flat JSON object of printable ASCII, as json.dumps writes it. A JSON parser would recurse into hostile nesting, and
-# convert integers of any length. Members behind the checksum are not read, so that later versions may add some.
-_HEADER: Final = re.compile(
-    rb'\{"sha256": "(?P<sha256>[0-9a-f]{64})"'
-    rb'(?:, "[a-z0-9_]+": (?:null|true|false|[0-9]{1,19}|"(?:[ !#-\[\]-~]|\\[ -~])*"))*\}\n'
-)
-_LONGEST_HEADER: Final = 64 * 1024
-# In characters as JSON escapes them. A longer instance id is left out: the header has to stay readable.
-_LONGEST_INSTANCE_ID: Final = 4096
+    from ._inventory import PayloadInventory
 
 # What opening something other than a regular file fails with: a link, a folder in place of a file or the reverse, a
 # socket, a device without a driver.
@@ -122,7 +114,7 @@ class DirectoryPayloadStore(TokenStore):
                 `PayloadStore.upload`; a disk that is full and a folder without its marker are unavailable.
         """
         check_size(data, self._options)
-        header = _header(data, instance_id)
+        header = new_header(data, instance_id)
         body = encode(data, "if smaller" if self._options.enable_compression else "never")
         name = new_name()
         token = str(PayloadToken(self._container, name))
@@ -137,8 +129,8 @@ class DirectoryPayloadStore(TokenStore):
             PayloadError: as for `PayloadStore.download`. What is no regular file is a PayloadIntegrityError.
         """
         limit = self._options.max_stored_payload_bytes
-        with self._translated(token), self._file(token) as file:
-            stored = _stored_bytes(file, header := _read_header(file, token))
+        with self._opened(token) as file:
+            stored = _stored_bytes(file, header := read_header(file, token))
             if stored > longest_body(limit):
                 raise too_large(token, limit)
             # One byte more, to notice a file that grows.
@@ -162,8 +154,26 @@ class DirectoryPayloadStore(TokenStore):
 
     def stored_bytes(self, token: str) -> int:
         """Return the size of the body in the file, in bytes, after compression. Raises as `download` does."""
+        with self._opened(token) as file:
+            return _stored_bytes(file, read_header(file, token))
+
+    def inventory(self) -> PayloadInventory:
+        """Return the inventory of this store, for operators: it lists and deletes. Does no I/O."""
+        return DirectoryInventory(
+            DirectoryAccess(self._path, self._container, self._opened, self._checked, self.upload, self.delete)
+        )
+
+    @contextmanager
+    def _opened(self, token: str) -> Generator[BinaryIO]:
         with self._translated(token), self._file(token) as file:
-            return _stored_bytes(file, _read_header(file, token))
+            yield file
+
+    @contextmanager
+    def _checked(self) -> Generator[None]:
+        where = f"container {self._container!r}"
+        with self._translated(where), self._folder_to_read(where) as folder:
+            self._require_marker(folder, where)
+            yield
 
     # ---- payload files ------------------------------------------------------------------------------------------
 
@@ -287,28 +297,7 @@ class DirectoryPayloadStore(TokenStore):
             ) from error
 
 
-class _Header(NamedTuple):
-    sha256: str
-    header_bytes: int
-
-
-def _header(data: bytes, instance_id: str | None) -> bytes:
-    """Return the first line of a payload file: ASCII, surrogates escaped."""
-    if instance_id is not None and len(json.dumps(instance_id)) > _LONGEST_INSTANCE_ID:
-        instance_id = None
-    described = {"sha256": checksum(data), "raw_bytes": len(data), "instance_id": instance_id}
-    return json.dumps(described).encode() + b"\n"
-
-
-def _read_header(file: BinaryIO, token: str) -> _Header:
-    line = file.readline(_LONGEST_HEADER)
-    match = _HEADER.fullmatch(line)
-    if match is None:
-        raise PayloadIntegrityError(f"{token}: the payload file is damaged: it does not start with a header")
-    return _Header(match["sha256"].decode(), len(line))
-
-
-def _stored_bytes(file: BinaryIO, header: _Header) -> int:
+def _stored_bytes(file: BinaryIO, header: Header) -> int:
     return os.fstat(file.fileno()).st_size - header.header_bytes
 
 

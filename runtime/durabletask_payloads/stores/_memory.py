@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import time
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, NamedTuple
 
 from durabletask_payloads._errors import PayloadNotFoundError
 from durabletask_payloads._options import LargePayloadStorageOptions
 
 from ._base import TokenStore
 from ._codec import check_size, checksum, decode, encode
+from ._inventory import PARTITIONS, StoredPayload, is_in
 from ._tokens import (
     DEFAULT_CONTAINER,
     PayloadToken,
@@ -17,11 +20,18 @@ from ._tokens import (
     new_name,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from ._inventory import PayloadInventory
+
 
 class _Stored(NamedTuple):
     body: bytes
     sha256: str
     instance_id: str | None
+    raw_bytes: int
+    modified: float
 
 
 class InMemoryPayloadStore(TokenStore):
@@ -71,7 +81,7 @@ class InMemoryPayloadStore(TokenStore):
         check_size(data, self._options)
         body = encode(data, "if smaller" if self._options.enable_compression else "never")
         name = new_name()
-        self._stored[name] = _Stored(body, checksum(data), instance_id)
+        self._stored[name] = _Stored(body, checksum(data), instance_id, len(data), time.time())
         return str(PayloadToken(self._container, name))
 
     def download(self, token: str) -> bytes:
@@ -91,6 +101,10 @@ class InMemoryPayloadStore(TokenStore):
         """Return the size of what is stored under `token`, in bytes, after compression. Raises as `download` does."""
         return len(self._find(token).body)
 
+    def inventory(self) -> PayloadInventory:
+        """Return the inventory of this store, as operators see it. Its clock is that of this process."""
+        return _Inventory(self._container, self._stored, self._find)
+
     def _find(self, token: str) -> _Stored:
         stored = self._stored.get(name_in_container(token, self._container))
         if stored is None:
@@ -98,3 +112,51 @@ class InMemoryPayloadStore(TokenStore):
                 f"{token}: payload not found in this process: it was deleted, or stored by another process"
             )
         return stored
+
+
+class _Inventory:
+    """The inventory of a container in memory. See `PayloadInventory`."""
+
+    def __init__(self, container: str, stored: dict[str, _Stored], find: Callable[[str], _Stored]) -> None:
+        self._container = container
+        self._stored = stored
+        self._find = find
+
+    @property
+    def location(self) -> str:
+        return f"memory:{self._container}"
+
+    @property
+    def partitions(self) -> Sequence[str]:
+        return PARTITIONS
+
+    def list_payloads(self, partition: str) -> Iterator[StoredPayload]:
+        for name, stored in tuple(self._stored.items()):
+            if is_in(name, partition):
+                yield self._described(name, stored)
+
+    def look(self, token: str) -> StoredPayload:
+        return self._described(name_in_container(token, self._container), self._find(token))
+
+    def delete_unchanged(self, stored: StoredPayload) -> bool:
+        return self._stored.pop(stored.name, None) is not None  # nothing is written twice here
+
+    def name_of(self, token: str) -> str | None:
+        found = PayloadToken.parse(token)
+        return found.name if found and found.account_url is None and found.container == self._container else None
+
+    def service_time(self) -> datetime:
+        return datetime.now(timezone.utc)
+
+    def _described(self, name: str, stored: _Stored) -> StoredPayload:
+        return StoredPayload(
+            name=name,
+            token=str(PayloadToken(self._container, name)),
+            stored_bytes=len(stored.body),
+            modified=datetime.fromtimestamp(stored.modified, timezone.utc),
+            etag=stored.sha256,
+            managed=True,
+            instance_id=stored.instance_id,
+            raw_bytes=stored.raw_bytes,
+            sha256=stored.sha256,
+        )

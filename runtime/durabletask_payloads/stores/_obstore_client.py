@@ -35,7 +35,7 @@ from ._threads import DaemonThreads
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from obstore import Attributes, GetResult, ObjectMeta
+    from obstore import Attributes, GetOptions, GetResult, ObjectMeta
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
 _T = TypeVar("_T")
@@ -151,7 +151,7 @@ class ObstoreClient(Generic[_P]):
         def delete() -> None:
             store = self._store_for(place, "write")
             if etag is not None:
-                obstore.get(store, place.name, options={"range": (0, 1), "if_match": etag})
+                _begin(store, place.name, 1, {"if_match": etag})
             try:
                 obstore.delete(store, place.name)
             except FileNotFoundError as error:
@@ -245,14 +245,15 @@ def _no_credential(source: str, text: str) -> RequestFailedError:
     )
 
 
-def _begin(store: ObjectStore, name: str, end: int) -> GetResult:
+def _begin(store: ObjectStore, name: str, end: int, condition: GetOptions | None = None) -> GetResult:
     """Begin to download a blob, up to `end`. It comes when its bytes are asked for."""
+    condition = condition or {}
     try:
-        return obstore.get(store, name, options={"range": (0, end)})
+        return obstore.get(store, name, options={**condition, "range": (0, end)})
     except obstore.exceptions.BaseError as error:
         if failure_of(error).status != 416:
             raise
-        return obstore.get(store, name)  # empty: no range of it can be had
+        return obstore.get(store, name, options=condition)  # empty: no range of it can be had
 
 
 def _last_before(prefix: str) -> str | None:

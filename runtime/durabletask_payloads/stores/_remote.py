@@ -12,7 +12,7 @@ import threading
 import time
 import weakref
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final, Generic, Protocol, TypeVar
 from urllib.parse import quote
 
 from durabletask_payloads._errors import (
@@ -26,11 +26,14 @@ from durabletask_payloads._errors import (
 from durabletask_payloads._lifecycle import renewed_after_fork
 
 from ._base import PayloadStore
-from ._blob_client import Attempt, BlobClient, Body, ClientClosedError, Dialect, Place, RequestFailedError
+from ._blob_client import MANAGED, Attempt, BlobClient, Body, ClientClosedError, Dialect, Place, RequestFailedError
 from ._codec import check_size, checksum, decode, encode, is_gzip
+from ._remote_inventory import RemoteAccess, RemoteInventory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from ._inventory import PayloadInventory
 
 _T = TypeVar("_T")
 _P = TypeVar("_P", bound=Place)
@@ -38,8 +41,6 @@ _P = TypeVar("_P", bound=Place)
 # The wait before the n-th retry: 0.2, 0.4, 0.8 ... seconds up to the longest, less up to half of it at random.
 _FIRST_WAIT: Final = 0.2
 _LONGEST_WAIT: Final = 5.0
-# The mark of blobs that the clean-up of the .NET SDK, and ours, may delete.
-_MANAGED: Final = {"managed_by": "dts"}
 
 
 class RemoteSettings(Protocol):
@@ -59,6 +60,8 @@ class RemoteStore(PayloadStore, Generic[_P]):
     It may be used from any number of threads and event loops, and after a fork. `close` (or `aclose`, or leaving a
     context manager) ends its threads and closes its connections.
     """
+
+    _lists_metadata: ClassVar[bool]
 
     def __init__(self, settings: RemoteSettings, dialect: Dialect) -> None:
         self._settings = settings
@@ -92,6 +95,14 @@ class RemoteStore(PayloadStore, Generic[_P]):
         """Return whether this store writes there. It only reads anywhere else."""
 
     @abstractmethod
+    def _at(self, name: str) -> _P:
+        """Return the place of a name where this store writes."""
+
+    @abstractmethod
+    def _location(self) -> str:
+        """Return where this store writes, for texts."""
+
+    @abstractmethod
     def _make_client(self) -> BlobClient[_P]:
         """Return a new client. Makes no request."""
 
@@ -120,7 +131,7 @@ class RemoteStore(PayloadStore, Generic[_P]):
                 `PayloadStore.upload`. A closed store is unavailable.
         """
         check_size(data, self.options)
-        metadata = {"raw_bytes": str(len(data)), "sha256": checksum(data), **_MANAGED}
+        metadata = {"raw_bytes": str(len(data)), "sha256": checksum(data), **MANAGED}
         # "." and ".." cannot stay as they are, not even in a percent-encoded path.
         # And a lone surrogate, which has no UTF-8 form, is kept as what its three bytes would be.
         quoted = quote(instance_id or "", safe="", errors="surrogatepass").replace(".", "%2E")
@@ -169,6 +180,20 @@ class RemoteStore(PayloadStore, Generic[_P]):
         """Return the size of the blob, in bytes, after compression. Raises as `download` does."""
         place = self._place(token)
         return self._perform(place, lambda client, attempt: client.head(place, attempt).size)
+
+    def inventory(self) -> PayloadInventory:
+        """Return the inventory of this store, for operators: it lists and deletes. Makes no request."""
+        return RemoteInventory(
+            RemoteAccess(
+                self._location(),
+                self._lists_metadata,
+                self._dialect.missing | self._dialect.missing_container,
+                self._perform,
+                self._place,
+                self._is_own,
+                self._at,
+            )
+        )
 
     def close(self) -> None:
         """Close all connections and end the store's threads. What is still running fails as unavailable."""

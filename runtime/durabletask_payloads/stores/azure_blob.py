@@ -45,6 +45,8 @@ class BlobPayloadStore(RemoteStore[PayloadToken]):
         TypeError: `options` are something else, as a connection string.
     """
 
+    _lists_metadata = True
+
     def __init__(self, options: BlobPayloadStoreOptions) -> None:
         _check_options(options)
         self._options = options
@@ -63,7 +65,7 @@ class BlobPayloadStore(RemoteStore[PayloadToken]):
 
     def __repr__(self) -> str:
         """Show where it stores, and what serves. No secret is in it."""
-        return f"BlobPayloadStore({self._account_url}/{self._options.container_name}, engine={self.engine!r})"
+        return f"BlobPayloadStore({self._location()}, engine={self.engine!r})"
 
     @property
     def engine(self) -> Literal["obstore", "azure-storage-blob"]:
@@ -120,11 +122,16 @@ class BlobPayloadStore(RemoteStore[PayloadToken]):
     def _new_place(self, instance_id: str | None) -> PayloadToken:
         options = self._options
         has_folder = options.layout == "python-sdk" and instance_id and len(instance_id) <= _LONGEST_FOLDER
-        return PayloadToken(
-            options.container_name,
-            f"{instance_id}/{new_name()}" if has_folder else new_name(),
-            self._account_url if options.token_version == 2 else None,
-        )
+        return self._at(f"{instance_id}/{new_name()}" if has_folder else new_name())
+
+    def _at(self, name: str) -> PayloadToken:
+        options = self._options
+        # A v2 token has no folder.
+        account_url = self._account_url if options.token_version == 2 and "/" not in name else None
+        return PayloadToken(options.container_name, name, account_url)
+
+    def _location(self) -> str:
+        return f"{self._account_url}/{self._options.container_name}"
 
     def _encoded(self, data: bytes) -> bytes:
         if self._options.layout == "standard":

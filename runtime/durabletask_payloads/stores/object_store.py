@@ -67,11 +67,13 @@ class ObjectStorePayloadStore(RemoteStore[ObjectToken]):
         TypeError: `options` are something else, as a URL.
     """
 
+    _lists_metadata = False
+
     def __init__(self, options: ObjectStorePayloadStoreOptions) -> None:
         _check_options(options)
         self._options = options
-        self._location = options.location
-        dialect = _DIALECTS[self._location.scheme]
+        self._root = options.location
+        dialect = _DIALECTS[self._root.scheme]
         endpoint = str(options.config.get("endpoint") or options.config.get("base_url") or "")
         try:
             address = urlsplit(endpoint).netloc.rpartition("@")[2]
@@ -82,7 +84,7 @@ class ObjectStorePayloadStore(RemoteStore[ObjectToken]):
 
     def __repr__(self) -> str:
         """Show where it stores. No secret is in it."""
-        return f"ObjectStorePayloadStore({self._location})"
+        return f"ObjectStorePayloadStore({self._root})"
 
     @property
     def options(self) -> ObjectStorePayloadStoreOptions:
@@ -106,30 +108,36 @@ class ObjectStorePayloadStore(RemoteStore[ObjectToken]):
             )
         from ._object_client import object_client  # on first use: see _engines
 
-        _log.info("engine=obstore location=%s", self._location)
+        _log.info("engine=obstore location=%s", self._root)
         return object_client(self._options)
 
     def _where(self, place: ObjectToken) -> str:
         return self._service
 
     def _is_own(self, place: ObjectToken) -> bool:
-        return place.location == self._location
+        return place.location == self._root
 
     def _place(self, token: str) -> ObjectToken:
         place = ObjectToken.require(token)
-        if place.location != self._location:
+        if place.location != self._root:
             raise PayloadTokenError(
-                f"{place} points to {place.location}, which this store may not read: it is of {self._location}, and "
+                f"{place} points to {place.location}, which this store may not read: it is of {self._root}, and "
                 "client and workers must use the same URL"
             )
         return place
 
     def _new_place(self, instance_id: str | None) -> ObjectToken:
-        return ObjectToken(self._location, new_name())
+        return self._at(new_name())
+
+    def _at(self, name: str) -> ObjectToken:
+        return ObjectToken(self._root, name)
+
+    def _location(self) -> str:
+        return str(self._root)
 
     def _content_encoding(self, body: bytes) -> str | None:
         # Google Cloud Storage would expand it for a client that does not ask for gzip, without regard to ranges.
-        return None if self._location.scheme == "gs" else super()._content_encoding(body)
+        return None if self._root.scheme == "gs" else super()._content_encoding(body)
 
 
 def _check_options(options: object) -> None:

@@ -1,0 +1,136 @@
+"""The inventory of a folder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from durabletask_payloads._errors import PayloadIntegrityError, PayloadNotFoundError
+
+from ._folder import MARKER
+from ._inventory import PARTITIONS, REST, StoredPayload, is_in
+from ._payload_file import read_header
+from ._tokens import PayloadToken, is_bare_name, name_in_container
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+    from typing import BinaryIO
+
+
+@dataclass(frozen=True)
+class DirectoryAccess:
+    """What an inventory needs of its store.
+
+    Attributes:
+        path: the folder of the container.
+        container: its name in tokens.
+        opened: opens the file of a token. Raises as `PayloadStore.download`.
+        checked: raises errors of this package for those of the file system, after it has checked that the folder is
+            there, with its marker.
+        upload: as that of a store.
+        delete: as that of a store.
+    """
+
+    path: Path
+    container: str
+    opened: Callable[[str], AbstractContextManager[BinaryIO]]
+    checked: Callable[[], AbstractContextManager[None]]
+    upload: Callable[[bytes], str]
+    delete: Callable[[str], None]
+
+
+class DirectoryInventory:
+    """The inventory of a folder. See `PayloadInventory`. What is no payload file is listed without a token."""
+
+    def __init__(self, access: DirectoryAccess) -> None:
+        self._access = access
+
+    @property
+    def location(self) -> str:
+        return self._access.path.as_uri()
+
+    @property
+    def partitions(self) -> Sequence[str]:
+        return PARTITIONS
+
+    def list_payloads(self, partition: str) -> Iterator[StoredPayload]:
+        with self._access.checked():
+            try:
+                names = os.listdir(self._access.path / partition)
+            except (FileNotFoundError, NotADirectoryError):
+                return
+        for name in names:
+            try:
+                if partition == REST:
+                    if is_in(name, REST) and name != MARKER:
+                        yield self._foreign(name)
+                elif is_bare_name(name) and is_in(name, partition):
+                    yield self._payload(name)
+                else:
+                    yield self._foreign(f"{partition}/{name}")
+            except (PayloadNotFoundError, FileNotFoundError):
+                pass  # deleted meanwhile
+
+    def look(self, token: str) -> StoredPayload:
+        with self._access.opened(token) as file:
+            header = read_header(file, token)
+            status = os.fstat(file.fileno())
+        instance_id, raw_bytes = header.described()
+        return StoredPayload(
+            name=name_in_container(token, self._access.container),
+            token=token,
+            stored_bytes=status.st_size - header.header_bytes,
+            modified=_modified(status),
+            etag=_etag(status),
+            managed=True,
+            instance_id=instance_id,
+            raw_bytes=raw_bytes,
+            sha256=header.sha256,
+        )
+
+    def delete_unchanged(self, stored: StoredPayload) -> bool:
+        if not (stored.managed and stored.token):
+            return False
+        try:
+            if self.look(stored.token).etag != stored.etag:
+                return False
+        except (PayloadNotFoundError, PayloadIntegrityError):
+            return False
+        self._access.delete(stored.token)
+        return True
+
+    def name_of(self, token: str) -> str | None:
+        found = PayloadToken.parse(token)
+        is_own = found and found.account_url is None and found.container == self._access.container
+        return found.name if found and is_own else None
+
+    def service_time(self) -> datetime:
+        with self._access.checked():
+            token = self._access.upload(b"")
+        try:
+            return self.look(token).modified
+        finally:
+            self._access.delete(token)
+
+    def _payload(self, name: str) -> StoredPayload:
+        try:
+            return self.look(str(PayloadToken(self._access.container, name)))
+        except PayloadIntegrityError:
+            return self._foreign(f"{name[:2]}/{name}")
+
+    def _foreign(self, path: str) -> StoredPayload:
+        status = os.stat(self._access.path / path, follow_symlinks=False)
+        modified, etag = _modified(status), _etag(status)
+        return StoredPayload(path, "", status.st_size, modified, etag, False, None, None, None)
+
+
+def _modified(status: os.stat_result) -> datetime:
+    return datetime.fromtimestamp(status.st_mtime, timezone.utc)
+
+
+def _etag(status: os.stat_result) -> str:
+    return f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
