@@ -27,6 +27,7 @@ RUNTIME = House(
     "durabletask_payloads",
     (
         Room("command line", ("cli/",)),
+        Room("operations", ("operations/",)),
         Room("contract of stores", ("testing/",)),
         Room("face of the package", ("__init__",)),
         Room("adapter to the SDK", ("sdk",)),
@@ -50,8 +51,8 @@ RUNTIME = House(
         Room("foundations", ("_errors", "_lifecycle", "_options", "_version")),
     ),
     {
-        "durabletask": ("sdk", "cli/*"),
-        "grpc": ("interceptors/*", "cli/*"),
+        "durabletask": ("sdk", "cli/*", "operations/*"),
+        "grpc": ("interceptors/*", "cli/*", "operations/*"),
         "azure": ("stores/_azure*", "stores/azure_blob"),
         "obstore": ("stores/_obstore_client", "stores/_azure_fast", "stores/_object_client"),
         "aiohttp": ("stores/_azure*", "stores/azure_blob"),
