@@ -50,7 +50,7 @@ Secure = Annotated[
     typer.Option(
         "--secure/--insecure",
         show_default=False,
-        help="Use TLS to the hub, or not. By default it is used unless the host is this machine.",
+        help="Use TLS to the hub, or not. By default it is used with https:// and with a credential.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]

@@ -66,14 +66,19 @@ def print_result(result: _R, to_text: Callable[[_R], Iterable[RenderableType]], 
         OutputClosedError: nobody reads it any more.
     """
     if as_json:
-        try:
-            print(json.dumps(to_json(result), indent=2))
-        except BrokenPipeError:
-            output_is_closed()
+        print_data(result)
         return
     console = output()
     for part in to_text(result):
         console.print(printable(part) if isinstance(part, str) else part)
+
+
+def print_data(data: Data) -> None:
+    """Print one JSON object. Raises as `print_result`."""
+    try:
+        print(json.dumps(to_json(data), indent=2))
+    except BrokenPipeError:
+        output_is_closed()
 
 
 def to_json(value: Data) -> JsonValue:
@@ -170,6 +175,16 @@ def shown(cell: Cell) -> Text:
             return Text(f"{cell.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC")
         case str():
             return Text(printable(cell))
+
+
+def size(number: int) -> str:
+    """Return a number of bytes as people read it, with its unit."""
+    value, unit = float(number), "bytes"
+    for larger in ("KB", "MB", "GB", "TB", "PB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{number:,} {unit}" if unit == "bytes" else f"{value:,.1f} {unit}"
 
 
 def printable(text: str) -> str:
