@@ -58,6 +58,9 @@ class S3:
     def delete_bucket(self, bucket: str) -> None:
         self._request("DELETE", f"/{bucket}")
 
+    def delete(self, bucket: str, key: str) -> None:
+        self._request("DELETE", f"/{bucket}/{key}")
+
     def keys(self, bucket: str) -> list[str]:
         """The keys of all objects in a bucket."""
         return re.findall(r"<Key>(.*?)</Key>", self._request("GET", f"/{bucket}?list-type=2").decode())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto
 
@@ -27,7 +27,8 @@ Direction: TypeAlias = Literal["request", "response"]
 _TEXT: Final = "google.protobuf.StringValue"
 
 
-class PayloadField(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class PayloadField:
     """A path to a field, as `actions[].scheduleTask.input`.
 
     A `payload` is externalized when it is large, a `diagnostic` only when the whole message is too large. The walkers

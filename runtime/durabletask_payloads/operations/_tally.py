@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -15,7 +16,8 @@ _ADD: Final = """INSERT INTO tally VALUES (?, ?, ?) ON CONFLICT (instance)
     DO UPDATE SET payloads = payloads + excluded.payloads, bytes = bytes + excluded.bytes"""
 
 
-class InstanceTally(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class InstanceTally:
     """How many payloads an orchestration or entity has, and how many bytes, after compression."""
 
     instance_id: str

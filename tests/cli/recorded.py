@@ -1,0 +1,187 @@
+"""Recorded sessions of the command line: what each command prints for a store with known payloads.
+
+To add a command, add a line to SESSIONS, and to `seeded` what its store needs; then `python -m tests.cli.record`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import itertools
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from unittest import mock
+
+from tests.support.fixtures import made
+
+from durabletask_payloads import DirectoryPayloadStore, store_from_url
+from durabletask_payloads.cli import main
+from durabletask_payloads.stores import _codec
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+    from contextlib import AbstractContextManager
+
+    from tests.support.azurite import Azurite
+    from tests.support.s3 import S3
+
+Kind = Literal["azurite", "directory", "s3"]
+KINDS: Final[tuple[Kind, ...]] = ("azurite", "directory", "s3")
+
+_FORMS: Final = {"80 columns": ("80", ()), "120 columns": ("120", ()), "JSON": ("80", ("--json",))}
+_PLACE: Final = "payloads-of-the-sessions"
+
+
+class Session(NamedTuple):
+    """A command and its arguments; {names} in them are of `Place.values`. Recorded for each kind of `kinds`."""
+
+    command: str
+    kinds: tuple[Kind, ...] = KINDS
+
+
+SESSIONS: Final = (
+    Session("show {large}"),
+    Session("show {damaged}"),
+    Session("show {missing}"),
+    Session("stats --top 2 --price-per-gb 0.02"),
+    Session("stats --details --top 2", kinds=("s3",)),
+    Session("lifecycle-policy --days 90"),
+    Session("fields CompleteActivityTask", kinds=("directory",)),
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A store with known payloads, and the environment of a command that works with it."""
+
+    environment: Mapping[str, str]
+    values: Mapping[str, str]
+
+
+# ---- places --------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def directory() -> Generator[Place]:
+    with tempfile.TemporaryDirectory(prefix="", dir="/tmp") as folder:  # a path that is short, and as long on each run
+        url = f"file://{folder}"
+        DirectoryPayloadStore(folder).close()
+        yield seeded({"DURABLETASK_PAYLOADS_STORE": url})
+
+
+@contextlib.contextmanager
+def azurite(server: Azurite) -> Generator[Place]:
+    from azure.storage.blob import BlobServiceClient
+
+    url = f"azurite://127.0.0.1:{server.port}/{_PLACE}"
+    with BlobServiceClient.from_connection_string(server.connection_string) as service:
+        made(service, _PLACE)
+        try:
+            yield seeded({"DURABLETASK_PAYLOADS_STORE": url})
+        finally:
+            service.delete_container(_PLACE)
+
+
+@contextlib.contextmanager
+def s3(server: S3) -> Generator[Place]:
+    from tests.support.s3 import CONFIG
+
+    server.create_bucket(_PLACE)
+    url = f"s3://{_PLACE}/orders?endpoint={server.endpoint}&region=us-east-1"
+    keys = {f"AWS_{name.upper()}": str(CONFIG[name]) for name in ("access_key_id", "secret_access_key")}
+    try:
+        yield seeded({"DURABLETASK_PAYLOADS_STORE": url, **keys})
+    finally:
+        for key in server.keys(_PLACE):
+            server.delete(_PLACE, key)
+        server.delete_bucket(_PLACE)
+
+
+# A text, and what gzip makes of it: compressors differ in that, and the recorded sizes must not.
+_ORDERS: Final = ('"' + "an order of many items, " * 200 + '"').encode()
+_COMPRESSED: Final = bytes.fromhex(
+    "1f8b0800000000000203edc8b10d80200004c0553ed42e452226164082366eef1a1477e5953a32d7"
+    "d956e6955ec797fb6dfd39e2bdf7de7befbdf7de7beffd0e5f7ec2ffaab1c2120000"
+)
+
+
+def _gzip(data: bytes) -> bytes:
+    return _COMPRESSED if data == _ORDERS else data
+
+
+def _wrong_sha256(data: bytes) -> object:
+    return hashlib.sha256(data + b"!")
+
+
+def seeded(environment: Mapping[str, str]) -> Place:
+    """Store payloads with known names and sizes, and return the place."""
+    names = (f"{number:032x}" for number in itertools.count(0xC0FFEE, 7 << 120))
+    with (
+        mock.patch.dict(os.environ, environment),
+        mock.patch("secrets.token_hex", side_effect=names),
+        mock.patch.object(_codec, "_gzip", _gzip),
+        store_from_url() as store,
+    ):
+        large = store.upload(_ORDERS, instance_id="order-17")
+        store.upload(b'"small"', instance_id="@cart@[bold]Zoë")
+        store.upload(b'"smaller"')
+        with mock.patch.object(_codec, "hashlib", SimpleNamespace(sha256=_wrong_sha256)):
+            damaged = store.upload(b'"another text"', instance_id="order-18")
+        missing = store.upload(b"1")
+        store.delete(missing)
+    return Place(environment, {"large": large, "damaged": damaged, "missing": missing})
+
+
+# ---- recording -----------------------------------------------------------------------------------------------------
+
+
+def recorded(kind: Kind, place: AbstractContextManager[Place]) -> str:
+    """Run all sessions of that kind and return what they print, masked."""
+    with place as opened:
+        return "\n".join(_session(session, opened) for session in SESSIONS if kind in session.kinds)
+
+
+def golden(kind: Kind) -> Path:
+    """Return the file that keeps the sessions of that kind."""
+    return Path(__file__).parent / "sessions" / f"{kind}.txt"
+
+
+def _session(session: Session, place: Place) -> str:
+    arguments = session.command.format(**place.values).split()
+    parts: list[str] = []
+    for form, (columns, more) in _FORMS.items():
+        written, complaints = io.StringIO(), io.StringIO()
+        environment = {**place.environment, "COLUMNS": columns, "NO_COLOR": "1"}
+        with (
+            mock.patch.dict(os.environ, environment),
+            contextlib.redirect_stdout(written),
+            contextlib.redirect_stderr(complaints),
+        ):
+            code = main([*arguments, *more])
+        title = f"==== {form}: durabletask-payloads {' '.join([*arguments, *more])}"
+        ended = f"---- exit code {code}\n"
+        parts += [title, written.getvalue().rstrip("\n"), complaints.getvalue().rstrip("\n"), ended]
+    lines = "\n".join(part for part in parts if part).splitlines()
+    return masked("\n".join(line.rstrip() for line in lines)) + "\n"
+
+
+_MASKS: Final = (
+    (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", "2026-01-31 12:00:00 UTC"),
+    (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z", "2026-01-31T12:00:00Z"),
+    (r"\b\d{4}-\d\d-\d\d\b", "2026-01-31"),
+    (r"\b127\.0\.0\.1:\d{5}\b", "127.0.0.1:10000"),
+    (r"(?<=/tmp/)[a-z0-9_]{8}\b", "recorded"),
+)
+
+
+def masked(text: str) -> str:
+    """Return `text` with times, ports and folders as they are in no run, and as long."""
+    for pattern, instead in _MASKS:
+        text = re.sub(pattern, instead, text)
+    return text
