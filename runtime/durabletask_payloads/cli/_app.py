@@ -19,7 +19,7 @@ import typer.main
 
 from durabletask_payloads._version import __version__
 
-from ._errors import PROGRAM, complain, report
+from ._errors import PROGRAM, complain, print_output, report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -101,7 +101,7 @@ def _not_loaded() -> None:
 
 def _program(version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
     if version:
-        print(PROGRAM, __version__)
+        print_output(f"{PROGRAM} {__version__}")
         raise typer.Exit
 
 

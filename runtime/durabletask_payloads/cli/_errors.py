@@ -28,6 +28,14 @@ class OutputClosedError(Exception):
     """Nobody reads standard output any more, as behind `| head`."""
 
 
+def print_output(text: str) -> None:
+    """Print a text and the end of its line on standard output. Raises as `flush_output`."""
+    try:
+        print(text)
+    except BrokenPipeError:
+        output_is_closed()
+
+
 def flush_output() -> None:
     """Flush standard output.
 

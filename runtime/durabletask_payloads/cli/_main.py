@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from durabletask_payloads._version import __version__
 
-from ._errors import PROGRAM, OutputClosedError, complain, flush_output
+from ._errors import PROGRAM, OutputClosedError, complain, flush_output, print_output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     if arguments == ["--version"]:
-        print(PROGRAM, __version__)
+        print_output(f"{PROGRAM} {__version__}")
         return 0
     # gRPC's own lines on standard error, such as that a server has gone. Processes that a command starts inherit it.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")

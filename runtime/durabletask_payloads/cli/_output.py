@@ -19,7 +19,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from ._errors import output_is_closed
+from ._errors import output_is_closed, print_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -75,10 +75,7 @@ def print_result(result: _R, to_text: Callable[[_R], Iterable[RenderableType]], 
 
 def print_data(data: Data) -> None:
     """Print one JSON object. Raises as `print_result`."""
-    try:
-        print(json.dumps(to_json(data), indent=2))
-    except BrokenPipeError:
-        output_is_closed()
+    print_output(json.dumps(to_json(data), indent=2))
 
 
 def to_json(value: Data) -> JsonValue:
