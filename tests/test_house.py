@@ -53,7 +53,7 @@ RUNTIME = House(
     {
         "durabletask": ("sdk", "cli/*", "operations/*"),
         "grpc": ("interceptors/*", "cli/*", "operations/*"),
-        "azure": ("stores/_azure*", "stores/azure_blob"),
+        "azure": ("stores/_azure*", "stores/azure_blob", "cli/_options"),
         "obstore": ("stores/_obstore_client", "stores/_azure_fast", "stores/_object_client"),
         "aiohttp": ("stores/_azure*", "stores/azure_blob"),
         "pytest": ("testing/*",),

@@ -11,6 +11,7 @@ from ._errors import CommandError
 
 if TYPE_CHECKING:
     from durabletask_payloads import PayloadStore
+    from durabletask_payloads.operations._hub import Hub
 
 StoreUrl = Annotated[
     str | None,
@@ -23,7 +24,7 @@ StoreUrl = Annotated[
         "come from the environment.",
     ),
 ]
-Hub = Annotated[
+HubAddress = Annotated[
     str | None,
     typer.Option(
         "--hub",
@@ -33,7 +34,7 @@ Hub = Annotated[
         help="The gRPC endpoint of the scheduler, or of a sidecar.",
     ),
 ]
-TaskHub = Annotated[
+TaskHubAddress = Annotated[
     str | None,
     typer.Option("--taskhub", metavar="NAME", show_default=False, help="The task hub in the Durable Task Scheduler."),
 ]
@@ -71,3 +72,33 @@ def open_store(url: str | None) -> "PayloadStore":
         return store_from_url(url)
     except ValueError as error:
         raise CommandError(f"--store: {error}", exit_code=2) from error
+
+
+def open_hub(address: str | None, *, taskhub: str | None, credential: HubCredential, secure: bool | None) -> "Hub":
+    """Return the task hub that `--hub` and the options beside it name. Makes no request.
+
+    Raises:
+        CommandError: no hub is named, or the options do not go together.
+        ImportError: an extra, or azure-identity, is missing.
+    """
+    from durabletask_payloads.operations._hub import Hub
+
+    if not address:
+        raise CommandError(
+            "no hub is named: pass --hub HOST[:PORT], or set DURABLETASK_PAYLOADS_HUB, to the gRPC endpoint of the "
+            "scheduler or of a sidecar",
+            exit_code=2,
+        )
+    identity = None
+    if credential == "azure":
+        try:
+            from azure.identity import DefaultAzureCredential
+        except ImportError as error:
+            raise ImportError(
+                f"--credential azure needs azure-identity ({error}): pip install azure-identity"
+            ) from error
+        identity = DefaultAzureCredential()
+    try:
+        return Hub(address, taskhub=taskhub, secure=secure, credential=identity)
+    except ValueError as error:
+        raise CommandError(f"--hub: {error}", exit_code=2) from error
