@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 TYPED  := runtime generated/durabletask_payloads_walkers codegen tests
 STUBS  := generated/durabletask-stubs
+PURGE  := protos/durabletask/largepayloads/large_payload_purge.proto --package durabletask_payloads_protos
 
 .DEFAULT_GOAL := help
 .PHONY: help setup protos generate check test test-quick test-sdk-matrix demo bench lock clean
@@ -26,11 +27,13 @@ protos: $(READY) ## Import the .proto of the locked durabletask wheel and show w
 
 generate: $(READY) ## Write generated/ from protos/
 	$(BIN)/durabletask-payloads-codegen generate
+	$(BIN)/durabletask-payloads-codegen classes $(PURGE)
 
 check: $(READY) ## Lint, format, types (mypy and pyright, strict; others on the wheel) and drift of generated/
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/durabletask-payloads-codegen check
+	$(BIN)/durabletask-payloads-codegen classes $(PURGE) --check
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/python -m tests.checkers

@@ -12,13 +12,27 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import compare, descriptors, extra, model, policy, proposals, proto_text, render, report, schema, stubs, write
+from . import (
+    classes,
+    compare,
+    descriptors,
+    extra,
+    model,
+    policy,
+    proposals,
+    proto_text,
+    render,
+    report,
+    schema,
+    stubs,
+    write,
+)
 from ._version import GENERATOR_VERSION
 from .errors import CodegenError
 from .settings import TABLE, Settings, from_pyproject, merged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
@@ -98,18 +112,39 @@ def _parser() -> argparse.ArgumentParser:
     stubbing.add_argument("--output", dest="directory", type=Path, metavar="DIR", required=True, help="where to write")
     stubbing.set_defaults(command=_stubs)
 
+    help_ = "write the message classes and gRPC stubs of one small .proto file, in a descriptor pool of their own"
+    making = commands.add_parser("classes", parents=[_classes_flags()], help=help_, description=classes.__doc__)
+    making.set_defaults(command=_classes)
+
     comparing = commands.add_parser(
         "diff",
-        parents=[_policy_flag()],
+        parents=[_policy_flag(), _diff_flags()],
         help="show how the payloads of two schemas differ",
         description=_DIFF,
         argument_default=argparse.SUPPRESS,
     )
-    comparing.add_argument("old", metavar="OLD", help=_DIFF_SIDE)
-    comparing.add_argument("new", metavar="NEW", help="likewise")
-    comparing.add_argument("--format", choices=["text", "json"], default="text")
     comparing.set_defaults(command=_diff)
     return parser
+
+
+def _diff_flags() -> argparse.ArgumentParser:
+    flags = argparse.ArgumentParser(add_help=False)
+    flags.add_argument("old", metavar="OLD", help=_DIFF_SIDE)
+    flags.add_argument("new", metavar="NEW", help="likewise")
+    flags.add_argument("--format", choices=["text", "json"], default="text")
+    return flags
+
+
+def _classes_flags() -> argparse.ArgumentParser:
+    flags = argparse.ArgumentParser(add_help=False)
+    flags.add_argument("proto", type=Path, metavar="PROTO", help="the .proto file")
+    flags.add_argument("--proto-path", type=Path, default=Path("protos"), metavar="DIR", help="its root (protos)")
+    flags.add_argument("--package", required=True, metavar="NAME", help="where the classes will live")
+    flags.add_argument(
+        "--output", type=Path, default=Path("generated"), metavar="DIR", help="where to write (generated)"
+    )
+    flags.add_argument("--check", action="store_true", help="write nothing, show how the written files differ")
+    return flags
 
 
 def _source_flags() -> argparse.ArgumentParser:
@@ -247,11 +282,15 @@ def _generate(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     settings = _settings(options)
     files, owned = _render(settings)
-    difference = write.difference(settings.output, files, owned)
+    return _report_drift(settings.output, files, owned, settings.home.command)
+
+
+def _report_drift(root: Path, files: Mapping[str, str], owned: Collection[str], command: str) -> int:
+    difference = write.difference(root, files, owned)
     if not difference:
         return 0
     print(difference)
-    print(f"{settings.output} differs from the output of the generator: run {settings.home.command}")
+    print(f"{root} differs from the output of the generator: run {command}")
     return 1
 
 
@@ -274,6 +313,21 @@ def _stubs(options: argparse.Namespace) -> int:
     files = stubs.stub_distribution(_read(_settings(options)))
     for path in write.write(directory, files, {*_stub_folders(files), stubs.PROJECT}):
         print(directory / path)
+    return 0
+
+
+def _classes(options: argparse.Namespace) -> int:
+    root: Path = options.output
+    package: str = options.package
+    proto_path: Path = options.proto_path
+    proto: Path = options.proto
+    command = "make generate" if package.startswith("durabletask_payloads_") else f"{_PROGRAM} classes"
+    files = classes.render_classes(schema.from_protos(proto_path, [proto]), package, command)
+    owned = {package.replace(".", "/")}
+    if options.check:
+        return _report_drift(root, files, owned, command)
+    for path in write.write(root, files, owned):
+        print(root / path)
     return 0
 
 

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
 
     from .model import Leaf, LeafKind, Message, Model
 
-__all__ = ["WALKERS_PACKAGE", "Home", "render_markdown", "render_mermaid", "render_text", "render_walkers"]
+__all__ = [
+    "WALKERS_PACKAGE",
+    "Home",
+    "render_markdown",
+    "render_mermaid",
+    "render_python",
+    "render_text",
+    "render_walkers",
+]
 
 WALKERS_PACKAGE = "durabletask_payloads_walkers"
 _PLAN_MODULE = "durabletask_payloads"
@@ -243,7 +251,20 @@ def _ids(names: Sequence[str]) -> dict[str, str]:
     return ids
 
 
+def render_python(template: str, **values: object) -> str:
+    """Fill a template of Python code and format it.
+
+    Raises:
+        CodegenError: ruff failed.
+    """
+    return _format(template.removesuffix(".j2"), _fill(template, version=GENERATOR_VERSION, **values), Home())
+
+
 def _render(template: str, model: Model, home: Home, **values: object) -> str:
+    return _fill(template, model=model, home=home, version=GENERATOR_VERSION, **values)
+
+
+def _fill(template: str, **values: object) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined  # of the extra
 
     # The output is Python and Markdown: nothing to escape.
@@ -255,7 +276,7 @@ def _render(template: str, model: Model, home: Home, **values: object) -> str:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    return environment.get_template(template).render(model=model, home=home, version=GENERATOR_VERSION, **values)
+    return environment.get_template(template).render(**values)
 
 
 def _docstring(way: _Way, message: Message, home: Home) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 PROTOS = ROOT / "protos"
+PROTO = PROTOS / "durabletask/internal/orchestrator_service.proto"
 POLICY = PROTOS / "payload_fields.toml"
 PB2_MODULE = "durabletask.internal.orchestrator_service_pb2"
 WRAPPERS = 'import "google/protobuf/wrappers.proto";'

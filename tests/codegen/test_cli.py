@@ -29,8 +29,12 @@ POLICY = "protos/payload_fields.toml"
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of `protos/` and `generated/`, as the current folder."""
     folder = tmp_path / "tree"
-    shutil.copytree(PROTOS, folder / "protos")
-    shutil.copytree(ROOT / "generated", folder / "generated", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(PROTOS, folder / "protos", ignore=shutil.ignore_patterns("largepayloads"))  # no payloads there
+    shutil.copytree(
+        ROOT / "generated",
+        folder / "generated",
+        ignore=shutil.ignore_patterns("__pycache__", "durabletask_payloads_protos"),
+    )
     monkeypatch.chdir(folder)
     return folder
 

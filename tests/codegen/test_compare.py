@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.codegen.support import PB2_MODULE, POLICY, PROTOS, contents, dedent, write_proto
+from tests.codegen.support import PB2_MODULE, POLICY, PROTO, PROTOS, contents, dedent, write_proto
 
 from durabletask_payloads_codegen import cli, schema
 
@@ -243,10 +243,9 @@ def test_fields_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_every_form_of_a_schema(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    proto = PROTOS / "durabletask/internal/orchestrator_service.proto"
-    (folder / "set.binpb").write_bytes(schema.compile_protos(PROTOS, [proto]).SerializeToString())
+    (folder / "set.binpb").write_bytes(schema.compile_protos(PROTOS, [PROTO]).SerializeToString())
     before = contents(folder)
-    for old in (str(PROTOS), str(proto), "set.binpb", PB2_MODULE):
+    for old in (str(PROTO.parent), str(PROTO), "set.binpb", PB2_MODULE):
         assert cli.main(["diff", old, PB2_MODULE, "--policy", str(POLICY)]) == 0
         output = capsys.readouterr()
         assert output.err == ""

@@ -9,7 +9,7 @@ import pytest
 from durabletask.internal import orchestrator_service_pb2 as pb
 from google.protobuf.compiler.plugin_pb2 import CodeGeneratorRequest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
-from tests.codegen.support import POLICY, PROTOS, compiled, write_proto
+from tests.codegen.support import POLICY, PROTO, PROTOS, compiled, write_proto
 
 from durabletask_payloads_codegen import model, policy, proto_text, render, schema, stubs
 from durabletask_payloads_codegen.descriptors import declare
@@ -39,7 +39,7 @@ def test_all_forms_of_input_give_the_same(tmp_path: Path) -> None:
     without_imports.write_bytes(FileDescriptorSet(file=[files.file[-1]]).SerializeToString())
     request = CodeGeneratorRequest(file_to_generate=[pb.DESCRIPTOR.name], proto_file=files.file)
 
-    expected = generated(from_protos(PROTOS))
+    expected = generated(from_protos(PROTOS, [PROTO]))
     assert "durabletask_payloads_walkers/externalize.py" in expected
     assert "durabletask-stubs/internal/orchestrator_service_pb2.pyi" in expected
     assert generated(from_descriptor_set(whole)) == expected
@@ -50,10 +50,10 @@ def test_all_forms_of_input_give_the_same(tmp_path: Path) -> None:
 
 def test_the_source_is_the_files_name_where_nothing_else_is_known(tmp_path: Path) -> None:
     plain = tmp_path / "plain.binpb"
-    plain.write_bytes(FileDescriptorSet(file=[from_protos(PROTOS).files[0]]).SerializeToString())
+    plain.write_bytes(FileDescriptorSet(file=[from_protos(PROTOS, [PROTO]).files[0]]).SerializeToString())
     assert from_descriptor_set(plain).sources == {pb.DESCRIPTOR.name: pb.DESCRIPTOR.name}
     known = {pb.DESCRIPTOR.name: "durabletask 1.12.0"}
-    assert from_protos(PROTOS).sources == from_modules([pb.__name__]).sources == known
+    assert from_protos(PROTOS, [PROTO]).sources == from_modules([pb.__name__]).sources == known
     # A module that no distribution owns up to, and a comment that says something else.
     (source,) = from_modules(["google.protobuf.compiler.plugin_pb2"]).sources.values()
     assert source.startswith("protobuf ")

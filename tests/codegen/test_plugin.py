@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from google.protobuf.compiler.plugin_pb2 import CodeGeneratorRequest, CodeGeneratorResponse
-from tests.codegen.support import PB2_MODULE, POLICY, PROTOS, ROOT, contents, protoc, write_proto
+from tests.codegen.support import PB2_MODULE, POLICY, PROTO, PROTOS, ROOT, contents, protoc, write_proto
 
 from durabletask_payloads_codegen import plugin
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WALKERS = ROOT / "generated" / "durabletask_payloads_walkers"
-PROTO = PROTOS / "durabletask/internal/orchestrator_service.proto"
 
 
 def test_protoc_writes_the_walkers_that_are_checked_in(tmp_path: Path) -> None:

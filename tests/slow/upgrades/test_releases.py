@@ -157,4 +157,5 @@ def test_each_release_from_one_policy(wheels: dict[str, Path], tmp_path: Path) -
     }
     assert load_policy(maintainer.policy).kinds == ours
     written = {name: text for name, text in contents(ROOT / "generated").items() if "__pycache__" not in name}
+    written = {name: text for name, text in written.items() if not name.startswith("durabletask_payloads_protos/")}
     assert contents(tree / "generated") == written
