@@ -12,9 +12,11 @@ class PayloadError(Exception):
     Attributes:
         permanent: False if trying again may help by itself. What becomes of a work item depends on more: see
             `durabletask_payloads.interceptors`.
+        status: the HTTP status with which a service refused a request; None where there was no such answer.
     """
 
     permanent: bool = True
+    status: int | None = None
 
 
 class PayloadTooLargeError(PayloadError, ValueError):

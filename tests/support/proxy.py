@@ -177,6 +177,8 @@ class FaultProxy:
         # To its end: closing with something unread resets the connection, and the answer is lost.
         while left > 0:
             left -= len(await self._receive(client, 65536))
+        if head.startswith(b"HEAD "):  # whose answer has no body
+            answer = answer.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
         await loop.sock_sendall(client, answer)
 
     async def _receive(self, client: socket.socket, count: int) -> bytes:

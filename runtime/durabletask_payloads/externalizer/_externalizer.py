@@ -260,6 +260,10 @@ class Externalizer(Closing):
 
     # ---- end --------------------------------------------------------------------------------------------------
 
+    def forget(self, token: str) -> None:
+        """Drop the payload of `token` from the cache, since it was deleted from the store."""
+        self._cache.discard(token)
+
     def close(self, *, wait: bool = True) -> None:
         """End the threads after what they are doing now. The store stays open. A second call does nothing.
 

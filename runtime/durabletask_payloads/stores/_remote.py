@@ -253,6 +253,7 @@ class RemoteStore(PayloadStore, Generic[_P]):
                 return operation(client, Attempt(number, _until(end)))
             except RequestFailedError as failure:
                 error = self._error(failure, place, number)
+                error.status = failure.status
                 last = failure.__cause__ or failure
                 if error.permanent or number > self._settings.retries:
                     raise error from last

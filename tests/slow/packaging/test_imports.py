@@ -9,7 +9,12 @@ import sys
 
 import pytest
 
-PACKAGES = ("durabletask_payloads", "durabletask_payloads_walkers", "durabletask_payloads_codegen")
+PACKAGES = (
+    "durabletask_payloads",
+    "durabletask_payloads_walkers",
+    "durabletask_payloads_codegen",
+    "durabletask_payloads_protos",
+)
 PB2 = "durabletask.internal.orchestrator_service_pb2"
 NOT_OURS = ("annotations", "TYPE_CHECKING")
 
@@ -36,7 +41,14 @@ def test_every_module_imports_beside_the_sdks_pb2(order: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["durabletask_payloads", "durabletask_payloads.interceptors", "durabletask_payloads.testing", PACKAGES[1]]
+    "module",
+    [
+        "durabletask_payloads",
+        "durabletask_payloads.interceptors",
+        "durabletask_payloads.purge",
+        "durabletask_payloads.testing",
+        PACKAGES[1],
+    ],
 )
 def test_the_public_names_are_those_in_all(module: str) -> None:
     imported = importlib.import_module(module)

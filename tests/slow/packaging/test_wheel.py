@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 from tests.support.wheels import ROOT, Environment, build, result, run
 
-PACKAGES = {"durabletask_payloads", "durabletask_payloads_codegen", "durabletask_payloads_walkers"}
+PACKAGES = {
+    "durabletask_payloads",
+    "durabletask_payloads_codegen",
+    "durabletask_payloads_protos",
+    "durabletask_payloads_walkers",
+}
 PROGRAMS = ("durabletask-payloads", "durabletask-payloads-codegen", "protoc-gen-durabletask-payloads")
 OLD_PYTHON = ["tomli"] if sys.version_info < (3, 11) else []
 
@@ -47,9 +52,9 @@ def test_what_is_in_the_wheel(dist: Path) -> None:
     for package in PACKAGES:
         assert f"{package}/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    # Python, templates and markers: no npm lock, no tests.
+    # Python, its stubs, templates and markers: no npm lock, no tests.
     suffixes = {Path(name).suffix for name in names if ".dist-info/" not in name}
-    assert suffixes == {".py", ".j2", ".typed"}
+    assert suffixes == {".py", ".pyi", ".j2", ".typed"}
 
     extras: dict[str, set[str]] = {extra: set() for extra in re.findall(r"^Provides-Extra: (.+)$", metadata, re.M)}
     for requirement, extra in re.findall(r"^Requires-Dist: ([\w-]+).*; .*extra == '([\w-]+)'", metadata, re.M):
@@ -65,6 +70,21 @@ def test_what_is_in_the_wheel(dist: Path) -> None:
         "typing": {"types-grpcio", "types-protobuf"},
     }
     assert extras == {**parts, "all": set[str]().union(*parts.values())}
+
+
+@pytest.mark.timeout(300)
+def test_the_purge_service_imports_with_the_oldest_protobuf_and_grpcio(dist: Path, tmp_path: Path) -> None:
+    """Beside the SDK's messages, in either order. With the newest ones test_imports does the same."""
+    environment = Environment(tmp_path / "env")
+    oldest = ("protobuf==4.25.0", "grpcio==1.60.0") if sys.version_info < (3, 13) else ()  # of which there are wheels
+    environment.install(*map(str, dist.glob("*.whl")), "durabletask==1.12.0", *oldest, locked=False)
+    names = [
+        "durabletask.internal.orchestrator_service_pb2",
+        "durabletask_payloads_protos.large_payload_purge_pb2_grpc",
+    ]
+    for order in (names, names[::-1]):
+        program = f"import {', '.join(order)}"
+        run(environment.python, "-W", "error", "-c", program, cwd=tmp_path)
 
 
 def test_what_is_in_the_sdist(dist: Path) -> None:
