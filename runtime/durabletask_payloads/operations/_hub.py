@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import grpc
 
 from durabletask_payloads._errors import PayloadError
+from durabletask_payloads._hub_channel import scheduler_channel, split_address
 
 try:
     import durabletask.internal.orchestrator_service_pb2 as pb
@@ -28,11 +29,7 @@ _T = TypeVar("_T")
 # How long a call may take, in seconds, and a history.
 _CALL: Final = 60.0
 _HISTORY: Final = 600.0
-# A page holds payloads up to the threshold, three an instance. gRPC's own limit is 4 MB.
 _PAGE: Final = 100
-_LONGEST_MESSAGE: Final = 512 * 1024 * 1024
-_SECURE: Final = ("https://", "grpcs://")
-_INSECURE: Final = ("http://", "grpc://")
 _ADVICE: Final = {
     grpc.StatusCode.UNAVAILABLE: "check the address, and whether it needs TLS (https://) or none (http://)",
     grpc.StatusCode.UNAUTHENTICATED: "check the credential",
@@ -74,20 +71,11 @@ class Hub:
         credential: TokenCredential | None = None,
         page_size: int = _PAGE,
     ) -> None:
-        self._address, by_scheme = _split(host)
-        if secure is None:
-            secure = by_scheme if by_scheme is not None else credential is not None
+        self._address, _ = split_address(host)
         self._taskhub = taskhub
         self._page_size = page_size
-        options = [("grpc.max_receive_message_length", _LONGEST_MESSAGE)]
-        self._channel = (
-            grpc.secure_channel(self._address, grpc.ssl_channel_credentials(), options)
-            if secure
-            else grpc.insecure_channel(self._address, options)
-        )
-        self._metadata = (("taskhub", taskhub),) if taskhub and credential is None else ()
-        channel = self._channel if credential is None else _authorized(self._channel, credential, taskhub)
-        self._stub = stubs.TaskHubSidecarServiceStub(channel)
+        self._channel = scheduler_channel(host, taskhub=taskhub, token_credential=credential, secure_channel=secure)
+        self._stub = stubs.TaskHubSidecarServiceStub(self._channel)
 
     @property
     def location(self) -> str:
@@ -99,7 +87,7 @@ class Hub:
         from google.protobuf.empty_pb2 import Empty
 
         with self._translated("Hello"):
-            self._stub.Hello(Empty(), timeout=_CALL, metadata=self._metadata)
+            self._stub.Hello(Empty(), timeout=_CALL)
 
     def instances(self, *, payloads: bool = True) -> Iterator[pb.OrchestrationState]:
         """Yield the state of every orchestration, of any status.
@@ -116,7 +104,7 @@ class Hub:
             if after:
                 query.continuationToken.value = after
             request = pb.QueryInstancesRequest(query=query)
-            answer = self._stub.QueryInstances(request, timeout=_CALL, metadata=self._metadata)
+            answer = self._stub.QueryInstances(request, timeout=_CALL)
             return list(answer.orchestrationState), answer.continuationToken.value
 
         yield from self._pages("QueryInstances", "instances", page)
@@ -134,7 +122,7 @@ class Hub:
             if after:
                 query.continuationToken.value = after
             request = pb.QueryEntitiesRequest(query=query)
-            answer = self._stub.QueryEntities(request, timeout=_CALL, metadata=self._metadata)
+            answer = self._stub.QueryEntities(request, timeout=_CALL)
             return list(answer.entities), answer.continuationToken.value
 
         yield from self._pages("QueryEntities", "entities", page)
@@ -144,7 +132,7 @@ class Hub:
         request = pb.StreamInstanceHistoryRequest(instanceId=instance_id)
         try:
             with self._translated("StreamInstanceHistory", f" of {instance_id!r}"):
-                yield from self._stub.StreamInstanceHistory(request, timeout=_HISTORY, metadata=self._metadata)
+                yield from self._stub.StreamInstanceHistory(request, timeout=_HISTORY)
         except _AbsentError:
             return
 
@@ -153,7 +141,7 @@ class Hub:
         request = pb.GetInstanceRequest(instanceId=instance_id, getInputsAndOutputs=True)
         try:
             with self._translated("GetInstance", f" of {instance_id!r}"):
-                answer = self._stub.GetInstance(request, timeout=_CALL, metadata=self._metadata)
+                answer = self._stub.GetInstance(request, timeout=_CALL)
         except _AbsentError:
             return None
         return answer.orchestrationState if answer.exists else None
@@ -163,7 +151,7 @@ class Hub:
         request = pb.GetEntityRequest(instanceId=instance_id, includeState=True)
         try:
             with self._translated("GetEntity", f" of {instance_id!r}"):
-                answer = self._stub.GetEntity(request, timeout=_CALL, metadata=self._metadata)
+                answer = self._stub.GetEntity(request, timeout=_CALL)
         except _AbsentError:
             return None
         return answer.entity if answer.exists else None
@@ -203,26 +191,3 @@ class Hub:
             advice = f": {_ADVICE[code]}" if code in _ADVICE else ""
             kind = _AbsentError if code is grpc.StatusCode.NOT_FOUND else HubError
             raise kind(f"{text} ({reason}){advice}") from error
-
-
-def _split(host: str) -> tuple[str, bool | None]:
-    """Return the address without a scheme, and whether that asks for TLS."""
-    for schemes, secure in ((_SECURE, True), (_INSECURE, False)):
-        for scheme in schemes:
-            if host.lower().startswith(scheme):
-                return host[len(scheme) :].rstrip("/"), secure
-    return host.rstrip("/"), None
-
-
-def _authorized(channel: grpc.Channel, credential: TokenCredential, taskhub: str | None) -> grpc.Channel:
-    """Return a channel that sends a token of `credential`, and the task hub, as the scheduler's own client does."""
-    try:
-        from durabletask.azuremanaged.internal.durabletask_grpc_interceptor import DTSDefaultClientInterceptorImpl
-    except ImportError as error:
-        raise ImportError(
-            f"a credential for the task hub needs durabletask.azuremanaged ({error}): "
-            "pip install durabletask.azuremanaged"
-        ) from error
-    if not taskhub:
-        raise ValueError("the scheduler needs the name of the task hub")
-    return grpc.intercept_channel(channel, DTSDefaultClientInterceptorImpl(credential, taskhub))
