@@ -33,6 +33,7 @@ ON_A_STORE = {
 OTHERS = {
     "lifecycle-policy": "lifecycle-policy --days 3 --store {store}",
     "fields": "fields",
+    "purge": "purge run --store {store} --hub 127.0.0.1:9",
     "demo": "demo",
 }
 on_a_store = pytest.mark.parametrize("command", ON_A_STORE)
@@ -178,8 +179,8 @@ def test_an_rpc_without_payloads(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_an_option_that_is_none(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
-    said = complaint_of(command.name, [command.name, "--nonsense"], 2, capsys)
-    assert said == f"No such option: --nonsense: see durabletask-payloads {command.name} --help"
+    said = complaint_of(command.name, [command.name, "--xyzzy"], 2, capsys)
+    assert said == f"No such option: --xyzzy: see durabletask-payloads {command.name} --help"
 
 
 @pytest.mark.parametrize(

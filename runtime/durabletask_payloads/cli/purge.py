@@ -1,11 +1,141 @@
 """The command `purge`: carries out the scheduler's ledger of purged payloads, or has it kept."""
 
 import logging
-import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.console import RenderableType
 
 from ._errors import CommandError
-from ._options import AsJson, Credential, Debug, Hub, Secure, StoreUrl, TaskHub, open_store
+from ._options import AsJson, Credential, Debug, HubAddress, Secure, StoreUrl, TaskHubAddress, open_hub, open_store
+from ._output import Column, Rows, print_result
+
+if TYPE_CHECKING:
+    import grpc
+
+    from durabletask_payloads.purge import PayloadPurger, PurgeOutcome, PurgeReport
+
+__all__ = ["purge"]
+
+Action = Annotated[
+    Literal["run", "enable", "disable"],
+    typer.Argument(help="Purge, or set whether the scheduler keeps a ledger for this task hub."),
+]
+Once = Annotated[bool, typer.Option("--once", help="End when nothing is due, and print what was done.")]
+
+
+@dataclass
+class Flag:
+    """What `enable` and `disable` print."""
+
+    auto_purge: bool
+
+
+@dataclass
+class Outcome:
+    """A row of what `run` prints."""
+
+    disposition: str
+    reason: str
+    count: int
+
+
+@dataclass
+class Purged:
+    """What `run` prints when it ends."""
+
+    rows: int
+    outcomes: list[Outcome]
+
+
+def purge(
+    action: Action = "run",
+    store: StoreUrl = None,
+    hub: HubAddress = None,
+    taskhub: TaskHubAddress = None,
+    credential: Credential = "none",
+    secure: Secure = None,
+    once: Once = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Delete the payloads of instances that the Durable Task Scheduler has purged.
+
+    The scheduler keeps a ledger of them, once `enable` was said for the task hub. `run` carries it out until Ctrl-C,
+    beside any number of others. Only blobs with the metadata managed_by=dts are deleted, and only v2 tokens are in the
+    ledger: writers need token_version=2.
+    """
+    import grpc
+
+    with open_hub(hub, taskhub=taskhub, credential=credential, secure=secure) as opened:
+        try:
+            if action == "run":
+                return _run(store, opened.channel, once=once, as_json=as_json)
+            from durabletask_payloads.purge import set_auto_purge
+
+            set_auto_purge(opened.channel, action == "enable")
+        except grpc.RpcError as error:
+            raise CommandError(_refusal(hub, error), exit_code=1) from error
+    print_result(Flag(action == "enable"), _flag_text, as_json=as_json)
+    return 0
+
+
+def _run(store: str | None, channel: "grpc.Channel", *, once: bool, as_json: bool) -> int:
+    from durabletask_payloads.purge import PayloadPurger
+
+    counts: Counter[PurgeOutcome] = Counter()
+
+    def note(report: "PurgeReport") -> None:
+        counts.update(report.outcomes)
+
+    logging.basicConfig(format="%(asctime)s %(message)s")
+    if not once:
+        logging.getLogger("durabletask_payloads.purge").setLevel(logging.INFO)
+    with open_store(store) as opened, PayloadPurger(opened, channel, on_report=note) as purger:
+        try:
+            ended = _until_nothing_is_due(purger, note) if once else purger.run()
+        except KeyboardInterrupt:  # what was not reported is due again
+            print_result(_purged(counts), _text, as_json=as_json)
+            raise
+    if not ended:
+        raise CommandError("the scheduler keeps no ledger of purged payloads", exit_code=1)
+    print_result(_purged(counts), _text, as_json=as_json)
+    return 0
+
+
+def _until_nothing_is_due(purger: "PayloadPurger", note: "Callable[[PurgeReport], None]") -> bool:
+    while True:
+        report = purger.run_once()
+        note(report)
+        if report.count("retry") == report.rows:  # another batch would bring nothing new now
+            return True
+
+
+def _purged(counts: "Mapping[PurgeOutcome, int]") -> Purged:
+    outcomes = [Outcome(outcome.disposition, outcome.reason, count) for outcome, count in counts.items()]
+    return Purged(sum(counts.values()), sorted(outcomes, key=lambda outcome: (outcome.disposition, outcome.reason)))
+
+
+def _text(purged: Purged) -> Iterator[RenderableType]:
+    yield f"{purged.rows:,} rows of the ledger were reported."
+    if purged.outcomes:
+        columns = [Column("reported as"), Column("payloads", right=True), Column("because", fold=True)]
+        yield Rows(columns, [(outcome.disposition, outcome.count, outcome.reason) for outcome in purged.outcomes])
+
+
+def _flag_text(flag: Flag) -> Iterator[RenderableType]:
+    if flag.auto_purge:
+        yield "The scheduler keeps a ledger of purged payloads from now on: run `purge` to carry it out."
+    else:
+        yield "The scheduler keeps no ledger of purged payloads from now on. What is in it stays due."
+
+
+def _refusal(hub: str | None, error: "grpc.RpcError") -> str:
+    import grpc
+
+    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+        return f"{hub} keeps no ledger of purged payloads: it is no Durable Task Scheduler, or has no such feature"
+    return f"{hub} refused: {error.code().name} ({error.details()})"

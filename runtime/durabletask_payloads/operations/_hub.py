@@ -82,6 +82,11 @@ class Hub:
         """What it is called in texts and state files. No secret is in it."""
         return f"{self._address}/{self._taskhub}" if self._taskhub else self._address
 
+    @property
+    def channel(self) -> grpc.Channel:
+        """The channel, which is closed with this."""
+        return self._channel
+
     def ping(self) -> None:
         """Raise HubError unless the server answers."""
         from google.protobuf.empty_pb2 import Empty

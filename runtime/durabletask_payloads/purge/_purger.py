@@ -179,12 +179,19 @@ class PayloadPurger(Closing):
         """Do the same as `stop`. The store and the channel stay open."""
         self.stop()
 
-    def run(self) -> None:
-        """Purge in the calling thread, until `stop` is called in another one. Ends if the scheduler has no ledger."""
+    def run(self) -> bool:
+        """Purge in the calling thread, until `stop` is called in another one.
+
+        Returns:
+            False if the scheduler turned out to have no ledger.
+        """
         while not self._stopping.is_set():
             seconds = self._step()
-            if seconds is None or (seconds > 0 and self._wait(seconds)):
-                return
+            if seconds is None:
+                return False
+            if seconds > 0 and self._wait(seconds):
+                break
+        return True
 
     def _run(self) -> None:
         try:

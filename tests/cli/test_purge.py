@@ -1,0 +1,101 @@
+"""`durabletask-payloads purge`: carries out the ledger, sets the flag, and says why it cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.support.ledger import Ledger, serving
+
+from durabletask_payloads.cli import main
+from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.azurite import Azurite
+
+
+@pytest.fixture
+def ledger(azurite: Azurite, container: str) -> Ledger:
+    """A ledger with a payload, one that is gone, and a v1 token."""
+    options = BlobPayloadStoreOptions(
+        connection_string=azurite.connection_string, container_name=container, token_version=2
+    )
+    with BlobPayloadStore(options) as store:
+        token = store.upload(b"x")
+    return Ledger([token, f"{token[:-32]}{'0' * 32}", f"blob:v1:{container}:{'0' * 32}"])
+
+
+@pytest.fixture
+def address(ledger: Ledger) -> Iterator[str]:
+    with serving(ledger) as address:
+        yield address
+
+
+def arguments(azurite: Azurite, container: str) -> list[str]:
+    return ["--store", f"azurite://127.0.0.1:{azurite.port}/{container}"]
+
+
+def test_once(
+    azurite: Azurite, container: str, ledger: Ledger, address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["purge", "--once", "--hub", address, "--taskhub", "orders", *arguments(azurite, container)]
+    assert main(command) == 0
+    assert ledger.states() == ["deleted", "deleted", "quarantined"]
+    assert {call.get("taskhub") for call in ledger.metadata} == {"orders"}
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "3 rows of the ledger were reported."
+    assert [line.split()[0] for line in lines[2:]] == ["deleted", "deleted", "quarantined"]
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"rows": 0, "outcomes": []}
+
+
+def test_the_flag(ledger: Ledger, address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["purge", "enable", "--hub", address]) == 0
+    assert "keeps a ledger" in capsys.readouterr().out
+    assert main(["purge", "disable", "--hub", address, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"auto_purge": False}
+    assert ledger.enabled == [True, False]
+
+
+@pytest.mark.parametrize("action", ["run", "enable"])
+def test_a_hub_without_a_ledger(
+    action: str, azurite: Azurite, container: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(None) as address:
+        assert main(["purge", action, "--hub", address, *arguments(azurite, container)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "keeps no ledger of purged payloads" in captured.err
+
+
+def test_a_hub_that_is_away(azurite: Azurite, container: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["purge", "--once", "--hub", "127.0.0.1:9", *arguments(azurite, container)]) == 1
+    assert capsys.readouterr().err.startswith("durabletask-payloads purge: 127.0.0.1:9 refused: UNAVAILABLE (")
+
+
+def test_no_hub(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DURABLETASK_PAYLOADS_HUB", raising=False)
+    assert main(["purge", "enable"]) == 2
+    assert capsys.readouterr().err.startswith("durabletask-payloads purge: no hub is named: pass --hub HOST[:PORT]")
+
+
+def test_ctrl_c(azurite: Azurite, container: str, ledger: Ledger, address: str) -> None:
+    command = [sys.executable, "-m", "durabletask_payloads.cli", "purge", "--hub", address]
+    with subprocess.Popen(
+        [*command, *arguments(azurite, container)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        os.kill(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert " purged rows=3 " in line
+    assert (process.returncode, err) == (130, "durabletask-payloads purge: interrupted\n")
+    assert out.startswith("3 rows of the ledger were reported.\n")
+    assert ledger.states() == ["deleted", "deleted", "quarantined"]
