@@ -2,9 +2,9 @@
 
     python azure_functions.py
 
-The host hands a work item to the function and takes its return value for the completion: there is no gRPC call that an
-interceptor could see. So tokens are followed before the SDK runs the orchestrator, and large payloads leave the response
-behind it. Here the host is played by this file, offline. Needs `durabletask-payloads[sdk]`.
+The host passes a work item to the function, and takes what it returns for the completion: there is no gRPC call that an
+interceptor could see. So the request is deexternalized before the SDK runs the orchestrator, and the response
+externalized after it. This file plays the host, offline. Needs `durabletask-payloads[sdk]`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class FunctionsWorker(TaskHubGrpcWorker):
         request = pb.OrchestratorRequest.FromString(base64.b64decode(body))
         self._externalizer.deexternalize(request)
         completion = Completion()
-        self._execute_orchestrator(request, completion, request.completionToken)
+        self._execute_orchestrator(request, completion, "")  # the host needs no completion token
         response = completion.response
         self._externalizer.externalize(response, instance_id=request.instanceId)
         return base64.b64encode(response.SerializeToString()).decode()
@@ -63,7 +63,8 @@ def shout(context: OrchestrationContext, text: str) -> Generator[Task[Any], Any,
 
 def main() -> None:
     store = InMemoryPayloadStore()
-    with Externalizer(store) as externalizer, FunctionsWorker(externalizer) as worker:
+    with Externalizer(store) as externalizer:
+        worker = FunctionsWorker(externalizer)
         worker.add_orchestrator(shout)
         # A client stored the input: the host has its token.
         token = store.upload(b'"' + b"x" * 5_000_000 + b'"', instance_id="order-17")

@@ -2,9 +2,9 @@
 
     AZURE_STORAGE_ACCOUNT_URL=https://<account>.blob.core.windows.net python azure_managed_identity.py
 
-In Azure the identity is the managed one of the machine (AZURE_CLIENT_ID names a user-assigned one); on a developer's
-machine it is that of `az login`. It needs the role "Storage Blob Data Contributor" on the container, or on the account if
-the container does not exist yet. Needs `durabletask-payloads[sdk,azure]` and azure-identity.
+In Azure this is the managed identity of the machine (AZURE_CLIENT_ID names a user-assigned one), elsewhere that of
+`az login`. It needs the role "Storage Blob Data Contributor" on the container, or on the account if the container has to
+be created. Needs `durabletask-payloads[sdk,azure]` and azure-identity.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def main() -> None:
             except PayloadAccessDeniedError as error:
                 raise SystemExit(f"the identity may not write: {error}") from error
             for payload in receipt.payloads:
-                print(f"{payload.path}: {payload.raw_bytes:,} bytes, {store.stored_bytes(payload.token):,} in the store")
+                stored = store.stored_bytes(payload.token)
+                print(f"{payload.path}: {payload.raw_bytes:,} bytes, {stored:,} in the store")
             receipt.rollback()  # this message is not sent
             print("deleted again")
 

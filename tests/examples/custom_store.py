@@ -8,10 +8,12 @@ suite for pytest that holds a store to what the interceptors rely on. Needs `dur
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 import sys
 import tempfile
+import threading
 import uuid
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -35,9 +37,17 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 
+# SQLite does not survive a fork in the middle of a transaction: each fork waits until there is none.
+_transaction = threading.Lock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_transaction.acquire, after_in_parent=_transaction.release, after_in_child=_transaction.release
+    )
+
+
 # --8<-- [start:main]
 class SqlitePayloadStore(PayloadStore):
-    """Keeps payloads in an SQLite file. Each call has a connection of its own, so threads and forks share nothing."""
+    """Keeps payloads in an SQLite file. Each call opens a connection of its own, and no thread or fork shares one."""
 
     def __init__(self, path: Path, options: LargePayloadStorageOptions | None = None) -> None:
         self._path = path
@@ -93,7 +103,7 @@ class SqlitePayloadStore(PayloadStore):
     def _database(self) -> Generator[sqlite3.Connection]:
         """Open the file for one transaction. What SQLite raises is about the file, so that trying again may help."""
         try:
-            with closing(sqlite3.connect(self._path)) as database, database:
+            with _transaction, closing(sqlite3.connect(self._path)) as database, database:
                 database.execute("CREATE TABLE IF NOT EXISTS payloads (name TEXT PRIMARY KEY, owner BLOB, data BLOB)")
                 yield database
         except sqlite3.Error as error:

@@ -80,7 +80,7 @@ def main() -> None:
             journal = client.get_entity(EntityInstanceId("Journal", instance_id))
         if done is None or journal is None:
             raise SystemExit(f"{instance_id} or its journal does not exist")
-        entries: list[str] = journal.get_state() or []
+        entries: list[str] = journal.get_typed_state() or []
         print(f"{done.runtime_status.name}: the entity counts {done.get_output()} entries")
         print(f"its state has {sum(map(len, entries)):,} characters")
 

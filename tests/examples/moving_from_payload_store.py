@@ -2,17 +2,17 @@
 
     python moving_from_payload_store.py
 
-Workers and clients that have moved, and those that have not, read what the others wrote: here in both directions. It runs
-offline: the task hub is the in-memory backend of the SDK, and payloads are in memory. With AZURE_STORAGE_CONNECTION_STRING
-payloads are in Blob Storage, where the processes that have not moved use the SDK's own store.
-Needs `durabletask-payloads[sdk,azure]`.
+Workers and clients that have moved, and those that have not, read what the others wrote: here in both directions.
+It runs offline: the task hub is the in-memory backend of the SDK, and payloads are in memory. DURABLETASK_HUB=host:port
+names another task hub. With AZURE_STORAGE_CONNECTION_STRING payloads are in Blob Storage, where the processes that have
+not moved use the SDK's own store. Needs `durabletask-payloads[sdk,azure]`.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from durabletask.client import TaskHubGrpcClient
@@ -34,16 +34,19 @@ if TYPE_CHECKING:
 
 
 # --8<-- [start:main]
-def stores() -> tuple[OldStore, PayloadStore]:
-    """Return the store of processes that have not moved yet, and that of those that have."""
+@contextmanager
+def stores() -> Generator[tuple[OldStore, PayloadStore]]:
+    """Yield the store of processes that have not moved yet, and that of those that have."""
     connection_string = os.environ.get("AZURE_STORAGE_CONNECTION_STRING")
     if connection_string is None:
         shared = InMemoryPayloadStore()
-        return SdkPayloadStore(shared), shared  # any store of this package goes into `payload_store=` by this adapter
-    old = SdkBlobPayloadStore(SdkBlobPayloadStoreOptions(connection_string=connection_string))
+        yield SdkPayloadStore(shared), shared  # by this adapter `payload_store=` takes any store of this package
+        return
+    sdk_options = SdkBlobPayloadStoreOptions(connection_string=connection_string)
     # Until the last process has moved, write what the SDK's store can read.
-    new = BlobPayloadStoreOptions(connection_string=connection_string, layout="python-sdk")
-    return old, BlobPayloadStore(new)
+    options = BlobPayloadStoreOptions(connection_string=connection_string, layout="python-sdk")
+    with closing(SdkBlobPayloadStore(sdk_options)) as old, BlobPayloadStore(options) as new:
+        yield old, new
 
 
 def shout(_: OrchestrationContext, text: str) -> str:
@@ -60,8 +63,7 @@ def run(worker: TaskHubGrpcWorker, client: TaskHubGrpcClient) -> str:
 
 
 def main() -> None:
-    old, new = stores()
-    with task_hub() as hub, new, PayloadInterceptor(new) as payloads:
+    with task_hub() as hub, stores() as (old, new), PayloadInterceptor(new) as payloads:
         worker = TaskHubGrpcWorker(host_address=hub, interceptors=[payloads])
         client = TaskHubGrpcClient(host_address=hub, payload_store=old)
         print(f"the worker has moved: {run(worker, client)}")

@@ -2,18 +2,22 @@
 
     python proto_upgrade.py
 
-On a small schema in a temporary folder. In a project it is the same three commands, `durabletask-payloads-codegen diff`,
-`generate` and `check`. Needs `durabletask-payloads[codegen]`.
+It runs the commands of an upgrade on a small project in a temporary folder, and prints what they print.
+Needs `durabletask-payloads[codegen]`.
 """
 
 from __future__ import annotations
 
-import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
-from durabletask_payloads_codegen.cli import main as codegen
-
+PROJECT = """\
+[tool.durabletask-payloads-codegen]
+package = "shipping_walkers"
+output = "src"
+"""
 OLD = """\
 syntax = "proto3";
 import "google/protobuf/wrappers.proto";
@@ -24,15 +28,20 @@ message ShipRequest {
 }
 message ShipResponse { google.protobuf.StringValue output = 1; }
 
-service Shipping { rpc Ship(ShipRequest) returns (ShipResponse); }
+service Shipping {
+  rpc Ship(ShipRequest) returns (ShipResponse);
+}
 """
 NEW = OLD.replace(
-    "message ShipResponse { google.protobuf.StringValue output = 1; }",
+    "service Shipping {",
     """\
-message ShipResponse {
-  google.protobuf.StringValue output = 1;
-  google.protobuf.StringValue receipt = 2;
-}""",
+message CancelRequest {
+  string order = 1;
+  google.protobuf.StringValue input = 2;
+}
+
+service Shipping {
+  rpc Cancel(CancelRequest) returns (ShipResponse);""",
 )
 POLICY = """\
 [ShipRequest]
@@ -46,27 +55,37 @@ output = "payload"
 # --8<-- [start:main]
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        old, new, policy = Path("old/shipping.proto"), Path("protos/shipping.proto"), Path("protos/payload_fields.toml")
-        for path, text in ((old, OLD), (new, OLD), (policy, POLICY)):
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        generate = ["generate", "--package", "shipping_walkers", "--output", "src"]
-        codegen(generate)
+        project = Path(folder)
+        for name in ("protos", "upgraded"):
+            (project / name).mkdir()
+        policy = project / "protos/payload_fields.toml"
+        policy.write_text(POLICY, encoding="utf-8")
+        (project / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
+        (project / "protos/shipping.proto").write_text(OLD, encoding="utf-8")
+        run(project, "generate")
 
-        new.write_text(NEW, encoding="utf-8")
-        print("\n1. what the upgrade changes:")
-        codegen(["diff", "old", "protos"])
-        print("\n2. generate stops at the new field, and writes nothing:")
-        print(f"exit code {codegen(generate)}")  # the lines to add, with proposals, are on stderr
-        print("\n3. classified, it is a payload as any other:")
-        policy.write_text(POLICY + 'receipt = "payload"\n', encoding="utf-8")
-        print(f"exit code {codegen(generate)}")
-        walkers = Path("src/shipping_walkers/externalize.py").read_text(encoding="utf-8")
-        print(*[line for line in walkers.splitlines() if "receipt" in line], sep="\n")
+        # What does the upgrade change?
+        (project / "upgraded/shipping.proto").write_text(NEW, encoding="utf-8")
+        run(project, "diff", "protos", "upgraded")
+
+        # It stops at the new field, prints the lines to add, and writes nothing.
+        (project / "protos/shipping.proto").write_text(NEW, encoding="utf-8")
+        run(project, "generate")
+
+        # Once the field is classified it is a payload as any other.
+        policy.write_text(POLICY + '\n[CancelRequest]\ninput = "payload"\n', encoding="utf-8")
+        run(project, "generate")
+        run(project, "fields")
 
 
 # --8<-- [end:main]
+
+
+def run(project: Path, *arguments: str) -> None:
+    print("$ durabletask-payloads-codegen", *arguments, flush=True)
+    command = [sys.executable, "-m", "durabletask_payloads_codegen.cli", *arguments]
+    done = subprocess.run(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    print(done.stdout, f"(exit code {done.returncode})", sep="", end="\n\n")
 
 
 if __name__ == "__main__":

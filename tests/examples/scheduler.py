@@ -2,9 +2,9 @@
 
     python scheduler.py
 
-It runs offline: the task hub is the in-memory backend of the SDK. ENDPOINT and TASKHUB name a scheduler, as in
-ENDPOINT=https://<name>.<region>.durabletask.io, or its emulator, http://localhost:8080; DURABLETASK_PAYLOADS_STORE names
-a store by its URL, as in azure://<account>/<container>.
+It runs offline: the task hub is the in-memory backend of the SDK, and payloads are in memory. ENDPOINT and TASKHUB name
+a scheduler, as in ENDPOINT=https://<name>.<region>.durabletask.io, or its emulator, as in http://localhost:8080.
+DURABLETASK_PAYLOADS_STORE is the URL of another store, as in azure://<account>/<container>.
 Needs `durabletask-payloads[sdk,azure]`, durabletask.azuremanaged and azure-identity.
 """
 
