@@ -3,8 +3,8 @@
     AZURE_STORAGE_ACCOUNT_URL=https://<account>.blob.core.windows.net python azure_managed_identity.py
 
 In Azure this is the managed identity of the machine (AZURE_CLIENT_ID names a user-assigned one), elsewhere that of
-`az login`. It needs the role "Storage Blob Data Contributor" on the container, or on the account if the container has to
-be created. Needs `durabletask-payloads[sdk,azure]` and azure-identity.
+`az login`. It needs the role "Storage Blob Data Contributor" on the container, or on the account to create one.
+Needs `durabletask-payloads[sdk,azure]` and azure-identity.
 """
 
 from __future__ import annotations

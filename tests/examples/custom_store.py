@@ -1,9 +1,9 @@
 """A payload store of one's own: an SQLite file that the processes of one machine share.
 
-    python custom_store.py [FOLDER]
+    python custom_store.py
 
 The asynchronous methods come with `PayloadStore`, which runs these in threads. `durabletask_payloads.testing` has the
-suite for pytest that holds a store to what the interceptors rely on. Needs `durabletask-payloads[sdk]`.
+suite for pytest that holds a store to what the interceptors rely on. Needs `durabletask-payloads` alone.
 """
 
 from __future__ import annotations
@@ -11,16 +11,12 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-import sys
 import tempfile
 import threading
 import uuid
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from durabletask.internal import orchestrator_service_pb2 as pb
-from google.protobuf.wrappers_pb2 import StringValue
 
 from durabletask_payloads import (
     LargePayloadStorageOptions,
@@ -29,8 +25,6 @@ from durabletask_payloads import (
     PayloadStoreUnavailableError,
     PayloadTokenError,
     PayloadTooLargeError,
-    deexternalize_payloads,
-    externalize_payloads,
 )
 
 if TYPE_CHECKING:
@@ -122,14 +116,12 @@ class SqlitePayloadStore(PayloadStore):
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(sys.argv[1] if len(sys.argv) > 1 else folder, "payloads.sqlite")
-        with SqlitePayloadStore(path) as store:
-            message = pb.ActivityResponse(instanceId="order-17", result=StringValue(value="x" * 5_000_000))
-            externalize_payloads(message, store, instance_id="order-17")
-            print(f"{message.result.value[:18]}... holds {store.stored_bytes(message.result.value):,} bytes")
-            deexternalize_payloads(message, store)
-            print(f"back: {len(message.result.value):,} characters")
+    with tempfile.TemporaryDirectory() as folder, SqlitePayloadStore(Path(folder, "payloads.sqlite")) as store:
+        # `PayloadInterceptor` takes it as any other, and makes these calls.
+        token = store.upload(b"x" * 5_000_000, instance_id="order-17")
+        print(f"{token}: {store.stored_bytes(token):,} bytes")
+        print(f"{len(store.download(token)):,} bytes came back")
+        store.delete(token)
 
 
 if __name__ == "__main__":
