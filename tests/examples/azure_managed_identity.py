@@ -55,7 +55,7 @@ def main() -> None:
                 stored = store.stored_bytes(payload.token)
                 print(f"{payload.path}: {payload.raw_bytes:,} bytes, {stored:,} in the store")
             receipt.rollback()  # this message is not sent
-            print("deleted again")
+            print(f"{externalizer.stats.deletions} deleted again")
 
 
 if __name__ == "__main__":

@@ -209,7 +209,7 @@ def test_azure_managed_identity(tmp_path: Path) -> None:
             SSL_CERT_FILE=str(certificate_file),
         )
     assert re.fullmatch(
-        r"BlobPayloadStore\(.*\)\nCreateInstanceRequest.input: 5,000,000 bytes, \d,\d{3} in the store\ndeleted again\n",
+        r"BlobPayloadStore\(.*\)\nCreateInstanceRequest.input: 5,000,000 bytes, \d,\d{3} in the store\n1 deleted again\n",
         printed,
     ), printed
 
@@ -221,12 +221,14 @@ def identity_endpoint() -> Generator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             (resource,) = parse_qs(urlsplit(self.path).query)["resource"]
-            allowed = self.headers["X-IDENTITY-HEADER"] == "secret"
+            if self.headers["X-IDENTITY-HEADER"] != "secret":
+                self.send_error(401)
+                return
             expires = int(time.time()) + 3600
             body = json.dumps(
                 {"access_token": jwt(resource, expires), "expires_on": str(expires), "resource": resource}
             )
-            self.send_response(200 if allowed else 401)
+            self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.end_headers()
             self.wfile.write(body.encode())
