@@ -23,7 +23,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from durabletask_payloads import Externalizer, store_from_url
+from durabletask_payloads import Externalizer, PayloadTooLargeError, store_from_url
 from durabletask_payloads.interceptors import PayloadInterceptor, async_payload_interceptors
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def create_app(address: str, externalizer: Externalizer) -> Starlette:
             Route("/documents", start, methods=["POST"]),
             Route("/documents/{instance_id}", result, methods=["GET"]),
         ],
+        exception_handlers={PayloadTooLargeError: too_large},
         lifespan=lifespan,
     )
 
@@ -68,6 +69,10 @@ async def result(request: Request) -> Response:
     if state is None:
         return Response(status_code=404)
     return JSONResponse({"status": state.runtime_status.name, "text": state.get_output(str)})
+
+
+def too_large(_request: Request, _error: Exception) -> Response:
+    return Response("the document is too large", status_code=413)
 
 
 # --8<-- [end:main]
@@ -96,12 +101,12 @@ async def requests(app: Starlette) -> None:
     transport = httpx.ASGITransport(app)
     async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://app") as http:
         started = await http.post("/documents", content="abc" * 2_000_000)
-        print(f"POST /documents: {started.status_code}")
+        print(f"POST /documents with 6 MB: {started.status_code}")
         answer = await http.get(f"/documents/{started.json()['id']}")
         document = answer.json()
         print(f"GET /documents/...: {document['status']}, {len(document['text']):,} characters")
-        missing = await http.get("/documents/nothing")
-        print(f"GET /documents/nothing: {missing.status_code}")
+        refused = await http.post("/documents", content="abc" * 4_000_000)
+        print(f"POST /documents with 12 MB: {refused.status_code}, {refused.text}")
 
 
 def main() -> None:
