@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -15,6 +16,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
@@ -35,7 +37,7 @@ Data: TypeAlias = (
 _R = TypeVar("_R", bound="DataclassInstance")
 
 _NO_END = 10_000  # columns of what is no terminal: there, a line is a line
-_FOLDED = 24  # columns that a column which may fold has at least
+_FOLDED = 16  # columns that a column which may fold has at least
 
 
 class _Console(Console):
@@ -138,7 +140,9 @@ class Rows:
                 no_wrap=not column.fold,
             )
         for row in self._rows:
-            table.add_row(*row)
+            table.add_row(
+                *(_Folded(cell) if column.fold else cell for column, cell in zip(self._columns, row, strict=True))
+            )
         return table
 
 
@@ -153,8 +157,39 @@ class Facts:
         grid.add_column(no_wrap=True, style="bold")
         grid.add_column(overflow="fold")
         for name, value in self._facts:
-            grid.add_row(name, value)
+            grid.add_row(name, _Folded(value))
         yield grid
+
+
+_WORD = re.compile(r"\S*\s+|\S+")
+_PART = re.compile(r"[^./:@-]*[./:@-]+|[^./:@-]+")
+
+
+class _Folded:
+    """A text that breaks at its spaces; tokens, paths and ids, which have none, behind a sign."""
+
+    def __init__(self, text: Text) -> None:
+        self._text = text
+        pieces = _WORD if " " in text.plain else _PART
+        self._pieces = [match.span() for match in pieces.finditer(text.plain)]
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        longest = max((self._text[start:end].cell_len for start, end in self._pieces), default=0)
+        return Measurement(min(longest, options.max_width), min(self._text.cell_len, options.max_width))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = [(0, 0)]
+        for start, end in self._pieces:
+            first, last = lines[-1]
+            if last > first and self._text[first:end].cell_len > options.max_width:
+                lines.append((start, end))
+            else:
+                lines[-1] = (first, end)
+        for first, last in lines:
+            line = self._text[first:last]
+            line.rstrip()
+            line.overflow = "fold"
+            yield line
 
 
 def shown(cell: Cell) -> Text:

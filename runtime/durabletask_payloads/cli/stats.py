@@ -86,18 +86,18 @@ def _facts(found: "StoreStats") -> Iterator[tuple[str, Cell]]:
     yield "payloads", found.payloads
     yield "stored", size(found.stored_bytes)
     if found.raw_bytes is not None and found.compression is not None:
-        yield "payload bytes", f"{size(found.raw_bytes)}, compression {found.compression:.2f} to 1"
+        yield "payload bytes", f"{size(found.raw_bytes)}, compression {found.compression:.1f} to 1"
     yield "oldest", found.oldest
     yield "newest", found.newest
     yield "instances", found.instances
     if found.without_instance:
-        yield "of no known instance", found.without_instance
+        yield "without instance", found.without_instance
     if found.unmanaged:
-        yield "not marked as managed", f"{found.unmanaged:,}: nothing deletes those"
+        yield "not managed", f"{found.unmanaged:,}: nothing deletes those"
     if found.others:
         yield "other blobs", f"{found.others:,}: not counted above"
-    yield "of the last 7 days", size(found.growth.of_7_days)
-    yield "of the last 30 days", size(found.growth.of_30_days)
+    yield "last 7 days", size(found.growth.of_7_days)
+    yield "last 30 days", size(found.growth.of_30_days)
     if found.cost is not None:
         yield "cost a month", f"{found.cost.per_month:,.2f} at {found.cost.price_per_gb:g} a GB"
         yield "cost in 30 days", f"{found.cost.per_month_in_30_days:,.2f}, if it grows as in the last 30"
