@@ -25,12 +25,14 @@ from .externalizer._functions import (
 )
 from .externalizer._plan import DeexternalizePlan, ExternalizePlan, PlannedDownload, PlannedUpload
 from .externalizer._planning import OverBudget, UploadPlan
-from .externalizer._receipt import ExternalizedPayload, PayloadStats, Receipt, Transfer
+from .externalizer._receipt import ExternalizedPayload, PayloadStats, Receipt
+from .observers import Abandonment, PayloadObserver, Substitution, TraceParent, Transfer, TransferFailure
 from .stores import DirectoryPayloadStore, InMemoryPayloadStore
 from .stores._base import PayloadStore, PayloadStoreLike
 from .stores._from_url import store_from_url
 
 __all__ = [
+    "Abandonment",
     "DeexternalizePlan",
     "DirectoryPayloadStore",
     "ExternalizePlan",
@@ -43,6 +45,7 @@ __all__ = [
     "PayloadError",
     "PayloadIntegrityError",
     "PayloadNotFoundError",
+    "PayloadObserver",
     "PayloadStats",
     "PayloadStore",
     "PayloadStoreLike",
@@ -53,7 +56,10 @@ __all__ = [
     "PlannedUpload",
     "Receipt",
     "SchemaMismatchError",
+    "Substitution",
+    "TraceParent",
     "Transfer",
+    "TransferFailure",
     "UploadPlan",
     "__version__",
     "deexternalize_payloads",

@@ -16,6 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.wrappers_pb2 import StringValue
 from tests.externalizer.counting_store import CountingStore
 from tests.externalizer.forms import Form, both_forms
+from tests.support.observer import Seen
 
 from durabletask_payloads import (
     Externalizer,
@@ -166,15 +167,15 @@ def test_equal_payloads_and_equal_tokens_are_moved_once(form: Form) -> None:
 @both_forms
 def test_what_was_uploaded_or_downloaded_is_not_downloaded_again(form: Form) -> None:
     store = CountingStore(SMALL)
-    sent: list[Transfer] = []
-    with Externalizer(store, on_transfer=sent.append) as ours, Externalizer(store) as theirs:
+    seen = Seen()
+    with Externalizer(store, observer=seen) as ours, Externalizer(store) as theirs:
         message = tasks("a" * 2_000, "b" * 2_000)
         form.externalize(ours, message)
         tokens = inputs_of(message)
         for _ in range(3):
             form.deexternalize(ours, history(tokens))
         assert store.calls["download"] == 0
-        assert [transfer.direction for transfer in sent] == ["upload"] * 2 + ["cached"] * 6
+        assert [transfer.direction for transfer in seen.of(Transfer)] == ["upload"] * 2 + ["cached"] * 6
         assert ours.stats.cache_hits == 6
         for _ in range(3):
             form.deexternalize(theirs, history(tokens))

@@ -100,7 +100,7 @@ def test_a_list_shows_everything_that_can_be_read_and_downloads_nothing_twice(
     assert store.downloads == len(tokens)
     lines = sorted(record.getMessage() for record in caplog.records)
     assert len(lines) == 2
-    expected = "payload unreadable, its token stays: instance={} field=OrchestrationState.{} token={} reason={}"
+    expected = "payload unreadable, its token stays instance={} field=OrchestrationState.{} token={} error={}"
     assert lines[0].startswith(expected.format("order-1", "input", ELSEWHERE, f"{ELSEWHERE} points out of"))
     assert lines[1].startswith(expected.format("order-2", "output", gone, f"{gone}: payload not found"))
 

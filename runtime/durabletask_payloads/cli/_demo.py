@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import grpc
 
-from durabletask_payloads import DirectoryPayloadStore, Externalizer, PayloadStore, Transfer
+from durabletask_payloads import DirectoryPayloadStore, Externalizer, PayloadObserver, PayloadStore, Transfer
 from durabletask_payloads.interceptors import PayloadInterceptor
 
 from ._azurite import azurite
@@ -146,18 +146,28 @@ def run(store: PayloadStore, *, input_bytes: int) -> int:
     with _backend() as address:
         console.print(Rule(f"without durabletask-payloads: an input of {size}"), width=width)
         refused = _without(address, orders, console)
-    transfers: list[Transfer] = []
-    with _backend() as address, Externalizer(store, on_transfer=transfers.append) as externalizer:
+    seen = _Transfers()
+    with _backend() as address, Externalizer(store, observer=seen) as externalizer:
         title = f"with durabletask-payloads: the same input, kept by {type(store).__name__}"
         console.print(Rule(title), width=width)
         completed = _with(address, orders, externalizer, console)
-        console.print(_table(transfers, store, whole_tokens=console.width >= _WIDTH_OF_WHOLE_TOKENS))
+        console.print(_table(seen.transfers, store, whole_tokens=console.width >= _WIDTH_OF_WHOLE_TOKENS))
         stats = externalizer.stats
         console.print(
             f"put: {stats.uploads} payloads ({stats.uploaded_bytes / _MB:.1f} MB) were stored. "
             f"get: {stats.downloads} were downloaded. hit: {stats.cache_hits} were in the cache."
         )
     return 0 if refused and completed else 1
+
+
+class _Transfers(PayloadObserver):
+    """Keeps the transfers for the table."""
+
+    def __init__(self) -> None:
+        self.transfers: list[Transfer] = []
+
+    def transferred(self, transfer: Transfer) -> None:
+        self.transfers.append(transfer)
 
 
 def _without(address: str, orders: list[Order], console: Console) -> bool:

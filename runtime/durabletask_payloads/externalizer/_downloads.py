@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from durabletask_payloads._errors import PayloadError, PayloadStoreUnavailableError
 
-from ._receipt import Transfer
 from ._transfers import settled
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ class Downloads:
                 missing[item.token] = item
                 continue
             payloads[item.token] = payload
-            self._counters.moved(Transfer("cached", item.path, item.token, len(payload), 0.0))
+            self._counters.moved("cached", item.path, item.token, len(payload), 0.0)
         return payloads, list(missing.values())
 
     def _download_all(
@@ -135,7 +134,7 @@ class Downloads:
     ) -> bytes | None:
         """Return the payload of `item`, None if `on_unreadable` lets its token stay."""
         try:
-            return self._counters.counted(download, item)
+            return self._counters.counted("download", item.path, download, item)
         except Exception as error:
             if on_unreadable is None:
                 raise
@@ -146,7 +145,7 @@ class Downloads:
         started = time.perf_counter()
         with self._transfers.slots:
             payload = self._checked_payload(self._store.download(token), path)
-        self._counters.moved(Transfer("download", path, token, len(payload), time.perf_counter() - started))
+        self._counters.moved("download", path, token, len(payload), time.perf_counter() - started)
         return payload
 
     def _checked_payload(self, payload: object, path: str) -> bytes:

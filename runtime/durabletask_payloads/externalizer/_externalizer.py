@@ -9,18 +9,18 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from functools import partial
 from typing import TYPE_CHECKING
 
 from durabletask_payloads._errors import PayloadError
 from durabletask_payloads._lifecycle import Closing
+from durabletask_payloads.observers._safe import SafeObserver
 from durabletask_payloads.stores._base import PayloadStore
 
 from ._cache import PayloadCache
 from ._downloads import Downloads, name_of
 from ._placing import put_payloads
 from ._planning import MESSAGE_BUDGET_BYTES, NOTHING_TO_UPLOAD, plan_downloads, plan_uploads, prefixes_of
-from ._receipt import Counters, ExternalizedPayload, PayloadStats, Receipt, Transfer
+from ._receipt import Counters, ExternalizedPayload, PayloadStats, Receipt
 from ._sizing import Sizing
 from ._transfers import Transfers
 from ._walkers import check_schema
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
+    from durabletask_payloads.observers._base import PayloadObserver
     from durabletask_payloads.stores._base import PayloadStoreLike
 
     from ._plan import PlannedDownload, PlannedUpload
@@ -54,7 +55,7 @@ class Externalizer(Closing):
             the threshold were taken out, the largest of the rest go too, until it fits. None for no limit.
         strict: raise SchemaMismatchError, instead of logging a warning, for a message whose schema has StringValue
             fields that the walkers do not know.
-        on_transfer: called after each transfer, in the thread that made it; it must not raise.
+        observer: told of each transfer and failure, and by interceptors of each abandonment and substitute.
 
     Raises:
         ValueError: a setting is out of its range.
@@ -68,7 +69,7 @@ class Externalizer(Closing):
         cache_bytes: int = 64 * 1024 * 1024,
         message_budget_bytes: int | None = MESSAGE_BUDGET_BYTES,
         strict: bool = False,
-        on_transfer: Callable[[Transfer], None] | None = None,
+        observer: PayloadObserver | None = None,
     ) -> None:
         if not hasattr(store, "is_known_token"):
             raise TypeError(f"store is of type {type(store).__name__}: an Externalizer needs a payload store")
@@ -90,7 +91,8 @@ class Externalizer(Closing):
         self._is_token = store.is_known_token
         self._cache = PayloadCache(cache_bytes)
         self._transfers = Transfers(concurrency)
-        self._counters = Counters(on_transfer)
+        self.observer = observer
+        self._counters = Counters(None if observer is None else SafeObserver(observer))
         self._downloads = Downloads(store, self._cache, self._transfers, self._counters)
         self._nothing_done = Receipt((), [], self._discard)
 
@@ -187,10 +189,13 @@ class Externalizer(Closing):
             with self._transfers.slots:
                 token = self._checked_token(self._store.upload(data, instance_id=instance_id), path)
             self._cache.put(token, data)
-            self._counters.moved(Transfer("upload", path, token, len(data), time.perf_counter() - started))
+            self._counters.moved("upload", path, token, len(data), time.perf_counter() - started)
             return token
 
-        tokens = self._transfers.each(partial(self._counters.counted, upload), batches, undo=self._discard)
+        def counted(batch: list[PlannedUpload]) -> str:
+            return self._counters.counted("upload", batch[0].path, upload, batch)
+
+        tokens = self._transfers.each(counted, batches, undo=self._discard)
         times = Counter(tokens)
         if len(times) < len(tokens):
             for token in times:
@@ -224,11 +229,7 @@ class Externalizer(Closing):
                     with self._transfers.slots:
                         self._store.delete(token)
                 except Exception as error:
-                    _log.warning(
-                        "%s could not be deleted after its message was not sent, and stays in the store: %s",
-                        token,
-                        error,
-                    )
+                    _log.warning("payload of an unsent message not deleted token=%s error=%s", token, error)
                 else:
                     self._counters.count("deletion")
 

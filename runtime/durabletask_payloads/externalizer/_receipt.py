@@ -3,40 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from threading import Lock
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from durabletask_payloads._lifecycle import renewed_after_fork
+from durabletask_payloads.observers._base import Transfer, TransferFailure
+from durabletask_payloads.observers._safe import trace_at_hand
 
 from ._placing import put
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Literal
+
+    from durabletask_payloads.observers._safe import SafeObserver
 
     from ._cache import CacheCounts
     from ._plan import PlannedUpload
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
-
-
-class Transfer(NamedTuple):
-    """One payload that was moved, as `on_transfer` gets it.
-
-    Attributes:
-        direction: "upload", "download", or "cached": a download that the cache made unnecessary.
-        path: the field, as `Message.field`; the first of them where several hold the same payload.
-        token: the token of the payload.
-        raw_bytes: the size of the payload before compression, in bytes.
-        seconds: how long the transfer took.
-    """
-
-    direction: Literal["upload", "download", "cached"]
-    path: str
-    token: str
-    raw_bytes: int
-    seconds: float
 
 
 class PayloadStats(NamedTuple):
@@ -56,10 +44,10 @@ class PayloadStats(NamedTuple):
 
 
 class Counters:
-    """The counts behind `PayloadStats`. Safe for any number of threads."""
+    """The counts behind `PayloadStats`, and the transfers for an observer. Safe for any number of threads."""
 
-    def __init__(self, on_transfer: Callable[[Transfer], None] | None) -> None:
-        self._on_transfer = on_transfer
+    def __init__(self, observer: SafeObserver | None) -> None:
+        self._observer = observer
         self._counts: Counter[str] = Counter()
         self._renew()
         renewed_after_fork(self, type(self)._renew)
@@ -67,23 +55,33 @@ class Counters:
     def _renew(self) -> None:
         self._lock = Lock()
 
-    def moved(self, transfer: Transfer) -> None:
-        """Count `transfer`, and tell `on_transfer`."""
-        self.count(transfer.direction)
-        self.count(f"{transfer.direction} bytes", transfer.raw_bytes)
-        if self._on_transfer is not None:
-            self._on_transfer(transfer)
+    def moved(
+        self, direction: Literal["upload", "download", "cached"], path: str, token: str, raw_bytes: int, seconds: float
+    ) -> None:
+        """Count a `Transfer`, and tell the observer."""
+        self.count(direction)
+        self.count(f"{direction} bytes", raw_bytes)
+        if self._observer is not None:
+            transfer = Transfer(direction, path, token, raw_bytes, seconds, trace_at_hand.get())
+            self._observer.tell(self._observer.observer.transferred, transfer)
 
     def count(self, what: str, number: int = 1) -> None:
         with self._lock:
             self._counts[what] += number
 
-    def counted(self, transfer: Callable[[_Item], _Result], item: _Item) -> _Result:
+    def counted(
+        self, direction: Literal["upload", "download"], path: str, transfer: Callable[[_Item], _Result], item: _Item
+    ) -> _Result:
         """Call `transfer`, and count it as a failure if it raises."""
+        started = time.perf_counter()
         try:
             return transfer(item)
-        except Exception:
+        except Exception as error:
             self.count("failure")
+            if self._observer is not None:
+                seconds = time.perf_counter() - started
+                failure = TransferFailure(direction, path, error, seconds, trace_at_hand.get())
+                self._observer.tell(self._observer.observer.failed, failure)
             raise
 
     def stats(self, cache: CacheCounts) -> PayloadStats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
 from threading import BoundedSemaphore, Lock, Thread, current_thread, main_thread
 from typing import TYPE_CHECKING, TypeVar
@@ -140,7 +141,7 @@ class Transfers:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="durabletask-payloads")
             try:
-                return self._pool.submit(work)
+                return self._pool.submit(copy_context().run, work)  # for observers: the caller's trace
             except RuntimeError as error:
                 if "shutdown" not in str(error):  # there can be no further thread: it says nothing about the payload
                     raise PayloadStoreUnavailableError(f"no transfer can begin now: {error}") from error

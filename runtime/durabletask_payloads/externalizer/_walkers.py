@@ -121,7 +121,7 @@ def _unknown_in(file: File) -> tuple[str, ...]:
     if unknown is None:
         unknown = _unknown_by_file[file] = tuple(key for key in _text_fields(file) if key not in walkers.FIELDS)
         if unknown:
-            _log.warning(_mismatch(unknown))
+            _log.warning("schema mismatch error=%s", _mismatch(unknown))
     return unknown
 
 

@@ -108,7 +108,7 @@ class ClientPayloads:
             self._warned.clear()
         self._warned.update(map(hash, errors))
         for token, (instance_id, path) in reading.places(errors).items():
-            text = "payload unreadable, its token stays: instance=%s field=%s token=%s reason=%s"
+            text = "payload unreadable, its token stays instance=%s field=%s token=%s error=%s"
             log.warning(text, instance_id, path, token, errors[token])
 
 

@@ -16,7 +16,7 @@ from ._calls import TIMEOUT_USED_UP, EndedLocallyError, FinishedLater, remaining
 from ._client import ClientPayloads, refusal
 from ._history import HistoryStream
 from ._protocol import OWN_TIMEOUT_SECONDS, SERVICE, instance_of, log, rpc_name, with_large_payloads
-from .worker import Completions, Registry, WorkItemStream
+from .worker import Completions, Registry, Reports, WorkItemStream
 from .worker.kinds import KIND_BY_ABANDON, KIND_BY_COMPLETION, KIND_BY_PATH
 
 if TYPE_CHECKING:
@@ -80,7 +80,8 @@ class PayloadInterceptor(Closing, grpc.UnaryUnaryClientInterceptor, grpc.UnarySt
         self._externalizer = externalizer = store if isinstance(store, Externalizer) else Externalizer(store)
         self._client = ClientPayloads(externalizer, unreadable)
         self._registry = Registry(max_deliveries, lambda: externalizer.stats)
-        self._completions = Completions(externalizer, self._registry)
+        self._reports = Reports(externalizer.observer)
+        self._completions = Completions(externalizer, self._registry, self._reports)
 
     def close(self) -> None:
         """End the threads of the Externalizer that was made for a store. One that was passed in stays open."""
@@ -190,7 +191,7 @@ class PayloadInterceptor(Closing, grpc.UnaryUnaryClientInterceptor, grpc.UnarySt
         if name == "GetWorkItems":
             call = send(details, with_large_payloads(request))
             calls = _StreamCalls(send, details, request)
-            stream = WorkItemStream(call, details.timeout, self._externalizer, self._registry, calls)
+            stream = WorkItemStream(call, details.timeout, self._externalizer, self._registry, self._reports, calls)
         else:
             stream = HistoryStream(send(details, request), self._client, details.timeout, instance_of(request))
         return cast("CallIterator[_Response]", stream)  # as above, and a type for the checkers only
@@ -256,10 +257,10 @@ class _CompletionCalls:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # of an interceptor below, or the channel is closed
-            log.warning("%s could not be abandoned: %s", item, error)
+            log.warning("work item not abandoned %s error=%s", item.log_fields, error)
             return grpc.StatusCode.UNKNOWN
         if code not in (grpc.StatusCode.OK, grpc.StatusCode.UNIMPLEMENTED):
-            log.warning("%s could not be abandoned: %s", item, code)
+            log.warning("work item not abandoned %s code=%s", item.log_fields, code.name)
         return code
 
 

@@ -92,7 +92,12 @@ class BlobPayloadStore(RemoteStore[PayloadToken]):
 
     def _make_client(self) -> BlobClient[PayloadToken]:
         engine = self.engine
-        _log.info("engine=%s account=%s container=%s", engine, self._account_url, self._options.container_name)
+        _log.info(
+            "payload store opened engine=%s account=%s container=%s",
+            engine,
+            self._account_url,
+            self._options.container_name,
+        )
         if engine == "azure-storage-blob":
             return AzureClient(self._options, self._account_url)
         if not _engines.works_here():

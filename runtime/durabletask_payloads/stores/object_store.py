@@ -108,7 +108,7 @@ class ObjectStorePayloadStore(RemoteStore[ObjectToken]):
             )
         from ._object_client import object_client  # on first use: see _engines
 
-        _log.info("engine=obstore location=%s", self._root)
+        _log.info("payload store opened engine=obstore location=%s", self._root)
         return object_client(self._options)
 
     def _where(self, place: ObjectToken) -> str:

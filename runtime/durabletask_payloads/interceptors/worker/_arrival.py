@@ -10,6 +10,8 @@ import grpc
 from durabletask_payloads.interceptors._protocol import log
 from durabletask_payloads.interceptors._verdict import Abandon
 
+from ._reports import NotAcceptedError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from durabletask_payloads.externalizer._externalizer import Externalizer
 
     from ._registry import Registry
+    from ._reports import Reports
     from .kinds import WorkItem
 
 
@@ -34,6 +37,7 @@ def deexternalize_arrival(
     work: pb.WorkItem,
     externalizer: Externalizer,
     registry: Registry,
+    reports: Reports,
     send: Callable[[WorkItem, Message], grpc.StatusCode],
 ) -> Arrival | Abandon:
     """Deexternalize `work` in place; if that fails for good, complete it as failed.
@@ -49,19 +53,25 @@ def deexternalize_arrival(
         error = reason
     verdict = registry.judge(item, error, "download")
     if isinstance(verdict, Abandon):
-        log.warning("abandoning %s in %.2g s: %s", item, verdict.delay, error)
+        reports.abandoning(item, verdict.delay, error)
         return verdict
     if item.has_parts:
         try:
             if item.take_out(work, externalizer.deexternalize, lambda part: registry.is_final(item, part, "download")):
+                reports.operations_failed(item)
                 return Arrival.HAND_OVER
         except BaseException as reason:
-            log.warning("abandoning %s: %s", item, reason)
-            return registry.retry_later(item)
-    log.error("completing %s as failed, its payload cannot be downloaded: %s", item, verdict.error)
+            return _abandon(item, reason, registry, reports)
+    log.error("completing work item as failed %s error=%s", item.log_fields, verdict.error)
     code = send(item, item.failed_arrival(work, verdict.error))
     if code is grpc.StatusCode.OK:
         registry.done(item)
+        reports.failed(item, verdict.error)
         return Arrival.DROP
-    log.warning("abandoning %s, it could not be completed as failed: %s", item, code)
-    return registry.retry_later(item)
+    return _abandon(item, NotAcceptedError(code), registry, reports)
+
+
+def _abandon(item: WorkItem, error: BaseException, registry: Registry, reports: Reports) -> Abandon:
+    later = registry.retry_later(item)
+    reports.abandoning(item, later.delay, error)
+    return later

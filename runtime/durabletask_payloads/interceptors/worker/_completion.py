@@ -12,7 +12,9 @@ from durabletask_payloads.externalizer._walkers import is_known
 from durabletask_payloads.interceptors._calls import EndedLocallyError
 from durabletask_payloads.interceptors._protocol import SMALL_BYTES, log, refused_for_size, too_large
 from durabletask_payloads.interceptors._verdict import Final
+from durabletask_payloads.observers._safe import within
 
+from ._reports import NotAcceptedError
 from ._truncation import LONGEST_TEXT, cut_texts, drop_properties, with_inner
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from durabletask_payloads.interceptors._verdict import Abandon
 
     from ._registry import Registry
+    from ._reports import Reports
     from .kinds import WorkItem
     from .kinds._base import Completion
 
@@ -71,9 +74,10 @@ class _Undelivered(NamedTuple):
 class Completions:
     """Sends the completions of a worker. Safe for any number of threads."""
 
-    def __init__(self, externalizer: Externalizer, registry: Registry) -> None:
+    def __init__(self, externalizer: Externalizer, registry: Registry, reports: Reports) -> None:
         self._externalizer = externalizer
         self._registry = registry
+        self._reports = reports
         # A completion of up to this size is sent as it is: nothing in it has to be stored, no server refuses it for
         # its size. With `strict` its schema has to be checked first.
         threshold = externalizer.store.options.threshold_bytes
@@ -107,7 +111,7 @@ class Completions:
             verdict = self._registry.judge(item, outcome.error, "upload")
             if isinstance(verdict, Final):
                 return self._fail(item, message, verdict.error, calls)
-            log.warning("abandoning %s in %.2g s, it could not be completed: %s", item, verdict.delay, outcome.error)
+            self._reports.abandoning(item, verdict.delay, outcome.error)
             if calls.abandon(item, verdict):
                 self._registry.abandoned(item)
                 raise PayloadStoreUnavailableError(
@@ -133,7 +137,8 @@ class Completions:
             if smallest > budget:
                 return _Undelivered(too_large(message, smallest, budget))
         try:
-            receipt = self._externalizer.carry_out(plan, instance_id=item.instance_id or None)
+            with within(item.trace_of_completion(message)):
+                receipt = self._externalizer.carry_out(plan, instance_id=item.instance_id or None)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # whatever a store raises concerns this item alone
@@ -166,23 +171,33 @@ class Completions:
         """Send what is left of `message` when it is truncated, or the failure of its work item."""
         truncated = self._truncated(item, message, error)
         if truncated is not None:
-            log.warning("completing %s with a truncated completion: %s", item, error)
+            log.warning("truncating completion %s error=%s", item.log_fields, error)
             outcome = self._deliver(item, *truncated, calls, is_own=True)
             if not isinstance(outcome, _Undelivered):
+                if outcome.code() is grpc.StatusCode.OK:
+                    self._reports.truncated(item, error)
                 return outcome
         if item.fails_by_arrival and item.holder is None:
-            calls.abandon(item, self._registry.retry_later(item))
+            later = self._registry.retry_later(item)
+            self._reports.abandoning(item, later.delay, error)
+            calls.abandon(item, later)
             raise error
-        log.error("completing %s as failed: %s", item, error)
+        log.error("completing work item as failed %s error=%s", item.log_fields, error)
         threshold = self._externalizer.store.options.threshold_bytes
         substitute = item.substitute(message, error, threshold)
         while True:
             call = calls.send(substitute, is_own=True)
             code = call.code()
             # The SDK does not know of this call, so it is for us to see that the work item is not held for ever.
-            if code not in _NOT_SENT or calls.abandon(item, self._registry.retry_later(item)):
-                self._ended(item, code)
-                return call
+            if code in _NOT_SENT:
+                later = self._registry.retry_later(item)
+                self._reports.abandoning(item, later.delay, NotAcceptedError(code))
+                if not calls.abandon(item, later):
+                    continue
+            self._ended(item, code)
+            if code is grpc.StatusCode.OK:
+                self._reports.failed(item, error)
+            return call
 
     def _truncated(
         self, item: WorkItem, message: Completion, error: BaseException

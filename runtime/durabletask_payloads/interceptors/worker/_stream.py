@@ -13,6 +13,7 @@ import grpc
 from durabletask_payloads.interceptors._protocol import OWN_TIMEOUT_SECONDS, log
 from durabletask_payloads.interceptors._read_ahead import Entry, ReadAheadStream
 from durabletask_payloads.interceptors._verdict import Abandon
+from durabletask_payloads.observers._safe import within
 
 from ._arrival import Arrival, deexternalize_arrival
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from durabletask_payloads.interceptors._calls import CallIterator
 
     from ._registry import Registry
+    from ._reports import Reports
     from .kinds import WorkItem
 
 # How many work items of one stream may wait for a transfer or to be abandoned. Past that, reading stops.
@@ -99,12 +101,14 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
         timeout: float | None,
         externalizer: Externalizer,
         registry: Registry,
+        reports: Reports,
         calls: StreamCalls,
     ) -> None:
         super().__init__(call, externalizer.concurrency, timeout)
         self._can_abandon: bool | None = None
         self._externalizer = externalizer
         self._registry = registry
+        self._reports = reports
         self._calls = calls
         self._ready: deque[_Arrived] = deque()
         self._is_open = True  # until it winds up
@@ -122,7 +126,10 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
     # ---- arrival ----------------------------------------------------------------------------------------------
 
     def _look_at(self, message: Message) -> _Arrived:
-        item = self._registry.arrived(cast("pb.WorkItem", message), self)  # what the method returns
+        work = cast("pb.WorkItem", message)  # what the method returns
+        item = self._registry.arrived(work, self)
+        if item is not None:
+            self._reports.arrived(item, work)
         try:
             return _Arrived(message, item is None or not self._externalizer.has_tokens(message), item)
         except BaseException:  # of the store's is_known_token: it is raised again where the item can be abandoned
@@ -160,10 +167,14 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
             if id(item) not in self._held:  # the stream has ended and abandoned it
                 return
         try:
-            outcome = deexternalize_arrival(item, work, self._externalizer, self._registry, self._complete)
-        except BaseException:  # a defect of ours must not hold the item for ever
-            log.exception("abandoning %s", item)
+            with within(item.trace):
+                outcome = deexternalize_arrival(
+                    item, work, self._externalizer, self._registry, self._reports, self._complete
+                )
+        except BaseException as error:  # a defect of ours must not hold the item for ever
+            log.exception("deexternalizing work item failed %s", item.log_fields)
             outcome = self._registry.retry_later(item)
+            self._reports.abandoning(item, outcome.delay, error)
         with self._changed:
             self._resolving.discard(id(item))
             was_finishing = id(item) in self._finishing
@@ -216,7 +227,7 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
             is_news = can_abandon is False and self._can_abandon is not False
             self._can_abandon = can_abandon
         if is_news:
-            log.warning("the server cannot take work items back: they stay here and are tried again")
+            log.warning("the server cannot take work items back, they stay here and are tried again code=UNIMPLEMENTED")
 
     def abandon_later(self, item: WorkItem, abandon: Abandon) -> bool:
         """Abandon `item` after its delay, or when the stream ends. Return False if it has ended. Does not wait."""
@@ -347,7 +358,8 @@ def _code_of(item: WorkItem, error: BaseException) -> grpc.StatusCode:
     else:  # on a closed channel the server gives the item to another worker
         code = grpc.StatusCode.CANCELLED if _is_of_closed_channel(error) else grpc.StatusCode.UNKNOWN
     if code is not grpc.StatusCode.UNIMPLEMENTED:
-        log.warning("a call for %s failed: %s", item, code if code is not grpc.StatusCode.UNKNOWN else error)
+        text = error if code is grpc.StatusCode.UNKNOWN else ""
+        log.warning("call for work item failed %s code=%s error=%s", item.log_fields, code.name, text)
     return code
 
 
@@ -365,8 +377,8 @@ def _log_if_exhausted(error: BaseException | None) -> None:
     """Log the remedy when GetWorkItems ended because a work item was too large for the worker."""
     if isinstance(error, grpc.RpcError) and error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
         log.error(
-            "GetWorkItems ended with RESOURCE_EXHAUSTED (%s): a history is larger than the worker may receive, since "
-            "many payloads that are each under the threshold add up. Raise the limit, as "
+            "stream of work items ended code=RESOURCE_EXHAUSTED details=%s remedy=a history is larger than the worker "
+            "may receive, since many payloads that are each under the threshold add up: raise the limit, as "
             "GrpcChannelOptions(max_receive_message_length=...) of the worker's channel_options, or lower "
             "threshold_bytes of the store",
             error.details(),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from durabletask_payloads.interceptors._protocol import new
 from durabletask_payloads.interceptors.worker._truncation import describe
 
-from ._base import WorkItem
+from ._base import WorkItem, trace_parent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from durabletask_payloads.interceptors._protocol import AbandonRequestName
+    from durabletask_payloads.observers._base import TraceParent
 
     from ._base import Completion, Holder, Key
 
@@ -49,6 +50,15 @@ class Activity(WorkItem):
 
     def __str__(self) -> str:
         return f"activity {self.task_id} of {self.instance_id}"
+
+    @property
+    def log_fields(self) -> str:
+        return f"{super().log_fields} task={self.task_id}"
+
+    @staticmethod
+    def trace_of(work: pb.WorkItem) -> TraceParent | None:
+        """Return the parent of the SDK's span of the activity."""
+        return trace_parent(work.activityRequest.parentTraceContext)
 
     def failed_arrival(self, work: pb.WorkItem, error: BaseException) -> pb.ActivityResponse:
         """Make the response that reports the activity as failed, with `error` as the reason."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
+from durabletask_payloads.observers._base import TraceParent
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import TypeAlias
@@ -15,10 +17,16 @@ if TYPE_CHECKING:
 
     from durabletask_payloads.interceptors._protocol import AbandonRequestName
     from durabletask_payloads.interceptors._verdict import Abandon
+    from durabletask_payloads.observers._base import WorkItemKind
 
     Completion: TypeAlias = pb.ActivityResponse | pb.OrchestratorResponse | pb.EntityBatchResult
     # Kind, instance id (empty for an entity: its completion does not name it), task id and completion token.
     Key: TypeAlias = tuple[str, str, int, str]
+
+
+def trace_parent(context: pb.TraceContext) -> TraceParent | None:
+    """Return `context` as an observer gets it; None if it is empty."""
+    return TraceParent(context.traceParent, context.traceState.value) if context.traceParent else None
 
 
 class Holder(Protocol):
@@ -65,11 +73,12 @@ class WorkItem(ABC):
         token: the completion token.
         holder: the stream it arrived on; None if its arrival is not known any more.
         failed: the operations that were taken out of an entity batch.
+        trace: the span that it belongs to, if the interceptor has an observer and the work item carries one.
     """
 
-    __slots__ = ("holder", "instance_id", "task_id", "token")
+    __slots__ = ("holder", "instance_id", "task_id", "token", "trace")
 
-    kind: ClassVar[str]
+    kind: ClassVar[WorkItemKind]
     requests: ClassVar[tuple[str, ...]]
     complete: ClassVar[str]
     abandon: ClassVar[str]
@@ -88,6 +97,7 @@ class WorkItem(ABC):
         self.task_id = task_id
         self.token = token
         self.holder = holder
+        self.trace: TraceParent | None = None
 
     @classmethod
     @abstractmethod
@@ -103,6 +113,22 @@ class WorkItem(ABC):
     @abstractmethod
     def key(self) -> Key:
         """The key of this work item in the registry."""
+
+    @property
+    def log_fields(self) -> str:
+        """What identifies it in a log line, as key=value pairs."""
+        return f"kind={self.kind} instance={self.instance_id or 'unknown'}"
+
+    # ---- trace ------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    @abstractmethod
+    def trace_of(work: pb.WorkItem) -> TraceParent | None:
+        """Return the span that `work` belongs to, if it carries one."""
+
+    def trace_of_completion(self, completion: Completion) -> TraceParent | None:
+        """Return the span that the uploads of `completion` belong to."""
+        return self.trace
 
     # ---- arrival ----------------------------------------------------------------------------------------------
 

@@ -6,10 +6,10 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, cast
 
 from durabletask_payloads._errors import PayloadTooLargeError
-from durabletask_payloads.interceptors._protocol import log, new
+from durabletask_payloads.interceptors._protocol import new
 from durabletask_payloads.interceptors.worker._truncation import describe
 
-from ._base import FailedOperation, WorkItem
+from ._base import FailedOperation, WorkItem, trace_parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from durabletask_payloads.interceptors._protocol import AbandonRequestName
+    from durabletask_payloads.observers._base import TraceParent
 
     from ._base import Completion, Holder, Key
 
@@ -84,6 +85,12 @@ class Entity(WorkItem):
     def __str__(self) -> str:
         return f"entity {self.instance_id}" if self.instance_id else "an entity whose stream has ended"
 
+    @staticmethod
+    def trace_of(work: pb.WorkItem) -> TraceParent | None:
+        """Return the parent of the SDK's span of the first operation that has one. The second version has none."""
+        contexts = [operation.traceContext for operation in work.entityRequest.operations]
+        return next(filter(None, map(trace_parent, contexts)), None)
+
     # ---- arrival ----------------------------------------------------------------------------------------------
 
     def take_out(
@@ -129,8 +136,6 @@ class Entity(WorkItem):
                 del work.entityRequest.operations[place]
             else:
                 del work.entityRequestV2.operationRequests[place]
-        for operation_failed in failed:
-            log.error("failing operation %d of %s: %s", operation_failed.position, self, operation_failed.error)
         self.failed = failed
         return True
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, cast
 from durabletask_payloads.interceptors._protocol import new
 from durabletask_payloads.interceptors.worker._truncation import describe
 
-from ._base import WorkItem
+from ._base import WorkItem, trace_parent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from durabletask_payloads.interceptors._protocol import AbandonRequestName
+    from durabletask_payloads.observers._base import TraceParent
 
     from ._base import Completion, Holder, Key
 
@@ -81,6 +82,22 @@ class Orchestration(WorkItem):
 
     def __str__(self) -> str:
         return f"orchestration {self.instance_id}"
+
+    @staticmethod
+    def trace_of(work: pb.WorkItem) -> TraceParent | None:
+        """Return the SDK's span of the orchestration; before its first turn, which makes it, the parent of that."""
+        request = work.orchestratorRequest
+        for event in itertools.chain(request.pastEvents, request.newEvents):  # nearly always the second one
+            if event.HasField("executionStarted"):
+                parent = trace_parent(event.executionStarted.parentTraceContext)
+                return _span_in(parent, request.orchestrationTraceContext)
+        return None
+
+    def trace_of_completion(self, completion: Completion) -> TraceParent | None:
+        """Return the SDK's span of the orchestration, which its turns name."""
+        if self.trace is None:
+            return None
+        return _span_in(self.trace, cast("pb.OrchestratorResponse", completion).orchestrationTraceContext)
 
     def failed_arrival(self, work: pb.WorkItem, error: BaseException) -> pb.OrchestratorResponse:
         """Make the response that completes the orchestration as failed and releases its locks."""
@@ -152,3 +169,11 @@ def held_locks(events: Iterable[pb.HistoryEvent]) -> tuple[Lock, ...]:
             unlock = event.entityUnlockSent
             held.pop(Lock(unlock.criticalSectionId, unlock.targetInstanceId.value), None)
     return tuple(held)
+
+
+def _span_in(parent: TraceParent | None, context: pb.OrchestrationTraceContext) -> TraceParent | None:
+    """Return the span that `context` names, in the trace of `parent`; without one `parent` itself."""
+    if parent is None or not context.spanID.value:
+        return parent
+    version, trace_id, _, flags = (*parent.traceparent.split("-"), "", "", "", "")[:4]
+    return parent._replace(traceparent=f"{version}-{trace_id}-{context.spanID.value}-{flags}")
