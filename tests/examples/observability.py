@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
 
-def settle(context: OrchestrationContext, order: str) -> Generator[Task[Any], Any, str]:
+def settle(context: OrchestrationContext, order: str) -> Generator[Task[Any], Any, Any]:
     invoice = yield context.call_activity(bill, input=order)
     archived = yield context.call_activity(archive, input=invoice)
     return archived
@@ -131,18 +131,18 @@ def draw(tree: Sequence[Span], path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 0.4 * len(tree) + 1), layout="constrained")
-    axes = figure.subplots()
+    axes: Any = figure.subplots()  # whose methods are not wholly typed
     for row, span in enumerate(tree):
         ours = span.name.startswith("payload")
         width = max(span.ended - span.began, 0.0002) * 1000
         axes.barh(row, width, left=span.began * 1000, color="tab:orange" if ours else "tab:blue")
     axes.set_yticks(range(len(tree)), ["    " * span.depth + span.name for span in tree], ha="left")
-    axes.tick_params(axis="y", pad=380, length=0)
+    axes.tick_params(axis="y", pad=400, length=0)
     axes.invert_yaxis()
     axes.set_xlabel("ms")
     axes.set_title("One orchestration: spans of the SDK (blue) and of payloads (orange)")
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
+    figure.savefig(str(path), dpi=100)  # pyright: ignore[reportUnknownMemberType] # as above
 
 
 def main() -> None:

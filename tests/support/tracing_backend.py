@@ -1,9 +1,10 @@
-"""The SDK's in-memory backend, with the trace contexts that it drops and the Durable Task Scheduler passes on."""
+"""The SDK's in-memory backend, with the trace contexts and times that it drops and the Scheduler passes on."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from typing import TYPE_CHECKING
 
 from durabletask.testing import InMemoryOrchestrationBackend
@@ -16,13 +17,14 @@ if TYPE_CHECKING:
 
 
 class _TracingBackend(InMemoryOrchestrationBackend):
-    """Needs instance ids that the client chose."""
+    """Needs instance ids that the client chose. Knows orchestrations and activities."""
 
     def __init__(self, port: int) -> None:
         super().__init__(port=port)
         self._parents: dict[str, pb.TraceContext] = {}
         self._turns: dict[str, pb.OrchestrationTraceContext] = {}
         self._activities: dict[tuple[str, int], pb.TraceContext] = {}
+        self._times: dict[tuple[str, str, int], int] = {}  # of events, in ns
 
     def StartInstance(
         self, request: pb.CreateInstanceRequest, context: grpc.ServicerContext
@@ -34,11 +36,7 @@ class _TracingBackend(InMemoryOrchestrationBackend):
         for item in super().GetWorkItems(request, context):
             turn = item.orchestratorRequest
             for event in (*turn.pastEvents, *turn.newEvents):
-                if event.HasField("executionStarted") and turn.instanceId in self._parents:
-                    event.executionStarted.parentTraceContext.CopyFrom(self._parents[turn.instanceId])
-                if event.HasField("taskScheduled"):
-                    parent = self._activities[turn.instanceId, event.eventId]
-                    event.taskScheduled.parentTraceContext.CopyFrom(parent)
+                self._complete_event(turn.instanceId, event)
             if turn.instanceId in self._turns:
                 turn.orchestrationTraceContext.CopyFrom(self._turns[turn.instanceId])
             if item.HasField("activityRequest"):
@@ -47,6 +45,22 @@ class _TracingBackend(InMemoryOrchestrationBackend):
                 activity.parentTraceContext.CopyFrom(self._activities[key])
             yield item
 
+    def _complete_event(self, instance_id: str, event: pb.HistoryEvent) -> None:
+        if event.HasField("executionStarted"):
+            event.executionStarted.parentTraceContext.CopyFrom(self._parents[instance_id])
+        elif event.HasField("taskScheduled"):
+            event.taskScheduled.parentTraceContext.CopyFrom(self._activities[instance_id, event.eventId])
+            event.timestamp.FromNanoseconds(self._times["scheduled", instance_id, event.eventId])
+        elif event.HasField("taskCompleted"):
+            at = self._times["completed", instance_id, event.taskCompleted.taskScheduledId]
+            event.timestamp.FromNanoseconds(at)
+
+    def CompleteActivityTask(
+        self, request: pb.ActivityResponse, context: grpc.ServicerContext
+    ) -> pb.CompleteTaskResponse:
+        self._times["completed", request.instanceId, request.taskId] = time.time_ns()
+        return super().CompleteActivityTask(request, context)
+
     def CompleteOrchestratorTask(
         self, request: pb.OrchestratorResponse, context: grpc.ServicerContext
     ) -> pb.CompleteTaskResponse:
@@ -54,6 +68,7 @@ class _TracingBackend(InMemoryOrchestrationBackend):
         for action in request.actions:
             if action.HasField("scheduleTask"):
                 self._activities[request.instanceId, action.id] = action.scheduleTask.parentTraceContext
+                self._times["scheduled", request.instanceId, action.id] = time.time_ns()
         return super().CompleteOrchestratorTask(request, context)
 
 
