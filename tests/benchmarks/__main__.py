@@ -17,6 +17,7 @@ from tests.benchmarks import chain, latency, report
 from tests.benchmarks.adopted import adopted_rows
 from tests.benchmarks.engines import engine_rows, speeds
 from tests.benchmarks.in_memory import in_memory_rows
+from tests.benchmarks.observed import import_row, observed_rows
 from tests.benchmarks.overhead import overhead_rows
 from tests.benchmarks.rows import Row
 from tests.benchmarks.transfers import Transfers, gzip_row
@@ -28,7 +29,20 @@ if TYPE_CHECKING:
 
     from tests.benchmarks.rows import Curve, Speeds
 
-_PARTS = ("walks", "growth", "adopted", "gzip", "memory", "transfers", "engines", "downloads", "chains", "overhead")
+_PARTS = (
+    "walks",
+    "growth",
+    "adopted",
+    "gzip",
+    "memory",
+    "observers",
+    "import",
+    "transfers",
+    "engines",
+    "downloads",
+    "chains",
+    "overhead",
+)
 _ROUND_TRIP_SECONDS = 0.010
 # From 100 to 10,000 events; the smoke size only has to show that it does not grow with their number.
 _FLAT, _FLAT_IN_SMOKE = 1.25, 2.0
@@ -88,6 +102,10 @@ class Bench:
                 yield gzip_row(rounds=3 if self._smoke else 9)
             case "memory":
                 yield from in_memory_rows(rounds=3 if self._smoke else 25)
+            case "observers":
+                yield from observed_rows(rounds=5 if self._smoke else 25, seconds=0.002 if self._smoke else 0.02)
+            case "import":
+                yield import_row(rounds=3 if self._smoke else 15)
             case "transfers":
                 yield from self._transfers()
             case "engines":

@@ -29,7 +29,7 @@ from durabletask_payloads.interceptors import PayloadInterceptor
 from durabletask_payloads.observers.opentelemetry import OpenTelemetryObserver
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Generator, Iterable, Mapping
 
     from durabletask.task import ActivityContext, OrchestrationContext, Task
 
@@ -40,7 +40,7 @@ JSON_BYTES = len(TEXT) + 2  # with the quotes
 class Point(NamedTuple):
     """A data point: how many, and their sum; None for a counter."""
 
-    count: int
+    number: int
     sum: float | None
 
 
@@ -66,7 +66,7 @@ class Telemetry:
             if metric.name != f"durabletask.payloads.{name}":
                 continue
             for point in metric.data.data_points:
-                attributes = point.attributes or {}
+                attributes: Mapping[str, object] = point.attributes or {}
                 key = tuple(str(attributes[name]) for name in sorted(attributes))
                 match metric.data:
                     case Histogram():
@@ -142,7 +142,7 @@ def test_an_orchestration_in_numbers_and_sums(telemetry: Telemetry) -> None:
     assert telemetry.points("transfers") == {key: Point(count, None) for key, count in counts.items()}
     assert telemetry.points("size") == {key: Point(count, count * JSON_BYTES) for key, count in counts.items()}
     durations = telemetry.points("duration")
-    assert {key: point.count for key, point in durations.items()} == {
+    assert {key: point.number for key, point in durations.items()} == {
         key: count for key, count in counts.items() if key[2] == "ok"
     }
     assert all(point.sum is not None and point.sum > 0 for point in durations.values())
@@ -178,7 +178,7 @@ def test_a_failure_is_counted_by_its_error_and_shows_no_token(telemetry: Telemet
             externalizer.deexternalize(message)
     key = ("download", "ActivityResponse.result", "failed", "PayloadNotFoundError")
     assert telemetry.points("transfers")[key] == Point(1, None)
-    assert telemetry.points("duration")[key].count == 1
+    assert telemetry.points("duration")[key].number == 1
     assert key not in telemetry.points("size")
     _, span = telemetry.spans
     assert span.status.status_code is StatusCode.ERROR

@@ -6,7 +6,6 @@ import os
 import re
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypedDict
 from urllib.parse import parse_qsl
-from urllib.request import url2pathname
 
 from durabletask_payloads._options import LargePayloadStorageOptions
 
@@ -91,6 +90,8 @@ def _file(url: str, options: _Options) -> PayloadStore:
     path = url.partition(":")[2]
     if not path.startswith("///"):
         raise ValueError("a path is absolute, behind three slashes")
+    from urllib.request import url2pathname  # it imports much, for http
+
     folder = url2pathname(path[2:])
     if "\0" in folder:
         raise ValueError("a path has no zero bytes")
