@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 import grpc
@@ -26,6 +27,7 @@ class HistoryStream(ReadAheadStream[Entry]):
         self._payloads = payloads
         self._instance_id = instance_id
         self._chunks: deque[Entry] = deque()
+        self._context = copy_context()  # for observers: the caller's trace
 
     def _look_at(self, message: Message) -> Entry:
         return Entry(message, not self._payloads.externalizer.has_tokens(message))
@@ -36,7 +38,7 @@ class HistoryStream(ReadAheadStream[Entry]):
             self._chunks.append(entry)
             self._changed.notify_all()
         if not entry.is_ready:
-            self._threads().submit(self._deexternalize, entry)
+            self._threads().submit(self._context.copy().run, self._deexternalize, entry)
 
     def _deexternalize(self, entry: Entry) -> None:
         try:

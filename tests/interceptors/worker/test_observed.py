@@ -193,6 +193,20 @@ def test_transfers_of_a_turn_belong_to_its_span(
     assert upload.trace == PARENT._replace(traceparent=f"00-{TRACE_ID}-00f067aa0ba902b8-01")
 
 
+def test_a_schema_without_traces_is_fine(
+    observed: Form, server: ScriptedServer, store: ScriptedStore, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacks(work: pb.WorkItem) -> TraceParent | None:
+        raise AttributeError("parentTraceContext")
+
+    monkeypatch.setattr(Orchestration, "trace_of", staticmethod(lacks))
+    stream = deliver(observed, server, turn(store.upload(LARGE.encode()), span_id=None))
+    stream.next()
+    stream.cancel()
+    (transfer,) = seen.of(Transfer)
+    assert transfer.trace is None
+
+
 def test_without_an_observer_nothing_is_read_of_traces(
     form: Form, server: ScriptedServer, store: ScriptedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
