@@ -149,6 +149,8 @@ def test_an_orchestration_in_numbers_and_sums(telemetry: Telemetry) -> None:
     assert sum(uploads.values()) == stats.uploads
     assert stats.downloads == 1
     assert len(list(telemetry.spans)) == stats.uploads + stats.downloads
+    lengths = [(span.end_time - span.start_time) / 1e9 for span in telemetry.spans]
+    assert sum(lengths) == pytest.approx(sum(point.sum or 0 for point in durations.values()), abs=1e-6)
 
 
 def test_units(telemetry: Telemetry) -> None:

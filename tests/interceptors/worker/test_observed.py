@@ -174,6 +174,25 @@ def test_an_arrival_that_is_completed_as_failed(
     assert lines(caplog)[0].startswith("completing work item as failed kind=activity instance=order-1 task=7 error=")
 
 
+def test_an_operation_that_is_taken_out(
+    observed: Form, server: ScriptedServer, store: ScriptedStore, seen: Seen, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone = store.upload(LARGE.encode())
+    store.delete(gone)
+    work = pb.WorkItem(completionToken="token-4")
+    work.entityRequest.instanceId = "@ledger@1"
+    for name, value in (("put", "small"), ("get", gone)):
+        work.entityRequest.operations.add(operation=name, input=text(value), traceContext=trace_context())
+    stream = deliver(observed, server, work)
+    stream.next()
+    stream.cancel()
+    (substitution,) = seen.of(Substitution)
+    assert substitution[:3] == ("entity", "@ledger@1", "operation failed")
+    assert isinstance(substitution.error, PayloadNotFoundError)
+    assert {failure.trace for failure in seen.of(TransferFailure)} == {PARENT}
+    assert lines(caplog)[0].startswith("failing entity operation kind=entity instance=@ledger@1 operation=1 error=")
+
+
 @pytest.mark.parametrize("span_id", [None, "00f067aa0ba902b7"], ids=["first turn", "later turn"])
 def test_transfers_of_a_turn_belong_to_its_span(
     observed: Form, server: ScriptedServer, store: ScriptedStore, seen: Seen, span_id: str | None
