@@ -41,7 +41,6 @@ RUNTIME = House(
                 "interceptors/worker/_stream",
                 "interceptors/worker/_arrival",
                 "interceptors/worker/_completion",
-                "interceptors/worker/_reports",
             ),
         ),
         Room("registry", ("interceptors/worker/_registry",)),

@@ -16,7 +16,7 @@ from ._calls import TIMEOUT_USED_UP, EndedLocallyError, FinishedLater, remaining
 from ._client import ClientPayloads, refusal
 from ._history import HistoryStream
 from ._protocol import OWN_TIMEOUT_SECONDS, SERVICE, instance_of, log, rpc_name, with_large_payloads
-from .worker import Completions, Registry, Reports, WorkItemStream
+from .worker import Completions, Registry, WorkItemStream
 from .worker.kinds import KIND_BY_ABANDON, KIND_BY_COMPLETION, KIND_BY_PATH
 
 if TYPE_CHECKING:
@@ -79,9 +79,8 @@ class PayloadInterceptor(Closing, grpc.UnaryUnaryClientInterceptor, grpc.UnarySt
         self._owns_externalizer = not isinstance(store, Externalizer)
         self._externalizer = externalizer = store if isinstance(store, Externalizer) else Externalizer(store)
         self._client = ClientPayloads(externalizer, unreadable)
-        self._registry = Registry(max_deliveries, lambda: externalizer.stats)
-        self._reports = Reports(externalizer.observer)
-        self._completions = Completions(externalizer, self._registry, self._reports)
+        self._registry = Registry(max_deliveries, lambda: externalizer.stats, observer=externalizer.observer)
+        self._completions = Completions(externalizer, self._registry)
 
     def close(self) -> None:
         """End the threads of the Externalizer that was made for a store. One that was passed in stays open."""
@@ -191,7 +190,7 @@ class PayloadInterceptor(Closing, grpc.UnaryUnaryClientInterceptor, grpc.UnarySt
         if name == "GetWorkItems":
             call = send(details, with_large_payloads(request))
             calls = _StreamCalls(send, details, request)
-            stream = WorkItemStream(call, details.timeout, self._externalizer, self._registry, self._reports, calls)
+            stream = WorkItemStream(call, details.timeout, self._externalizer, self._registry, calls)
         else:
             stream = HistoryStream(send(details, request), self._client, details.timeout, instance_of(request))
         return cast("CallIterator[_Response]", stream)  # as above, and a type for the checkers only

@@ -2,7 +2,6 @@
 
 from ._completion import Completions
 from ._registry import Registry
-from ._reports import Reports
 from ._stream import WorkItemStream
 
-__all__ = ["Completions", "Registry", "Reports", "WorkItemStream"]
+__all__ = ["Completions", "Registry", "WorkItemStream"]

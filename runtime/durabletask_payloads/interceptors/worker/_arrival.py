@@ -10,7 +10,7 @@ import grpc
 from durabletask_payloads.interceptors._protocol import log
 from durabletask_payloads.interceptors._verdict import Abandon
 
-from ._reports import NotAcceptedError
+from ._truncation import NotAcceptedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from durabletask_payloads.externalizer._externalizer import Externalizer
 
     from ._registry import Registry
-    from ._reports import Reports
     from .kinds import WorkItem
 
 
@@ -37,7 +36,6 @@ def deexternalize_arrival(
     work: pb.WorkItem,
     externalizer: Externalizer,
     registry: Registry,
-    reports: Reports,
     send: Callable[[WorkItem, Message], grpc.StatusCode],
 ) -> Arrival | Abandon:
     """Deexternalize `work` in place; if that fails for good, complete it as failed.
@@ -53,25 +51,25 @@ def deexternalize_arrival(
         error = reason
     verdict = registry.judge(item, error, "download")
     if isinstance(verdict, Abandon):
-        reports.abandoning(item, verdict.delay, error)
+        registry.abandoning(item, verdict.delay, error)
         return verdict
     if item.has_parts:
         try:
             if item.take_out(work, externalizer.deexternalize, lambda part: registry.is_final(item, part, "download")):
-                reports.operations_failed(item)
+                registry.operations_failed(item)
                 return Arrival.HAND_OVER
         except BaseException as reason:
-            return _abandon(item, reason, registry, reports)
+            return _abandon(item, reason, registry)
     log.error("completing work item as failed %s error=%s", item.log_fields, verdict.error)
     code = send(item, item.failed_arrival(work, verdict.error))
     if code is grpc.StatusCode.OK:
         registry.done(item)
-        reports.failed(item, verdict.error)
+        registry.completed_as_failed(item, verdict.error)
         return Arrival.DROP
-    return _abandon(item, NotAcceptedError(code), registry, reports)
+    return _abandon(item, NotAcceptedError(code), registry)
 
 
-def _abandon(item: WorkItem, error: BaseException, registry: Registry, reports: Reports) -> Abandon:
+def _abandon(item: WorkItem, error: BaseException, registry: Registry) -> Abandon:
     later = registry.retry_later(item)
-    reports.abandoning(item, later.delay, error)
+    registry.abandoning(item, later.delay, error)
     return later

@@ -14,8 +14,7 @@ from durabletask_payloads.interceptors._protocol import SMALL_BYTES, log, refuse
 from durabletask_payloads.interceptors._verdict import Final
 from durabletask_payloads.observers._safe import within
 
-from ._reports import NotAcceptedError
-from ._truncation import LONGEST_TEXT, cut_texts, drop_properties, with_inner
+from ._truncation import LONGEST_TEXT, NotAcceptedError, cut_texts, drop_properties, with_inner
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from durabletask_payloads.interceptors._verdict import Abandon
 
     from ._registry import Registry
-    from ._reports import Reports
     from .kinds import WorkItem
     from .kinds._base import Completion
 
@@ -74,10 +72,9 @@ class _Undelivered(NamedTuple):
 class Completions:
     """Sends the completions of a worker. Safe for any number of threads."""
 
-    def __init__(self, externalizer: Externalizer, registry: Registry, reports: Reports) -> None:
+    def __init__(self, externalizer: Externalizer, registry: Registry) -> None:
         self._externalizer = externalizer
         self._registry = registry
-        self._reports = reports
         # A completion of up to this size is sent as it is: nothing in it has to be stored, no server refuses it for
         # its size. With `strict` its schema has to be checked first.
         threshold = externalizer.store.options.threshold_bytes
@@ -111,7 +108,7 @@ class Completions:
             verdict = self._registry.judge(item, outcome.error, "upload")
             if isinstance(verdict, Final):
                 return self._fail(item, message, verdict.error, calls)
-            self._reports.abandoning(item, verdict.delay, outcome.error)
+            self._registry.abandoning(item, verdict.delay, outcome.error)
             if calls.abandon(item, verdict):
                 self._registry.abandoned(item)
                 raise PayloadStoreUnavailableError(
@@ -137,7 +134,7 @@ class Completions:
             if smallest > budget:
                 return _Undelivered(too_large(message, smallest, budget))
         try:
-            with within(item.trace_of_completion(message)):
+            with within(None if item.trace is None else item.trace_of_completion(message)):
                 receipt = self._externalizer.carry_out(plan, instance_id=item.instance_id or None)
         except KeyboardInterrupt:
             raise
@@ -175,11 +172,11 @@ class Completions:
             outcome = self._deliver(item, *truncated, calls, is_own=True)
             if not isinstance(outcome, _Undelivered):
                 if outcome.code() is grpc.StatusCode.OK:
-                    self._reports.truncated(item, error)
+                    self._registry.completed_truncated(item, error)
                 return outcome
         if item.fails_by_arrival and item.holder is None:
             later = self._registry.retry_later(item)
-            self._reports.abandoning(item, later.delay, error)
+            self._registry.abandoning(item, later.delay, error)
             calls.abandon(item, later)
             raise error
         log.error("completing work item as failed %s error=%s", item.log_fields, error)
@@ -191,12 +188,12 @@ class Completions:
             # The SDK does not know of this call, so it is for us to see that the work item is not held for ever.
             if code in _NOT_SENT:
                 later = self._registry.retry_later(item)
-                self._reports.abandoning(item, later.delay, NotAcceptedError(code))
+                self._registry.abandoning(item, later.delay, NotAcceptedError(code))
                 if not calls.abandon(item, later):
                     continue
             self._ended(item, code)
             if code is grpc.StatusCode.OK:
-                self._reports.failed(item, error)
+                self._registry.completed_as_failed(item, error)
             return call
 
     def _truncated(

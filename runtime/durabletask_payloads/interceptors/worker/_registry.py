@@ -1,14 +1,18 @@
-"""Registry of work items in flight, and of their redelivery counts. No I/O."""
+"""Registry of work items in flight and of their redelivery counts. Reports those that do not complete as usual."""
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 from durabletask_payloads._lifecycle import renewed_after_fork
+from durabletask_payloads.interceptors._protocol import log
 from durabletask_payloads.interceptors._verdict import Backoff, Decision, Final, as_payload_error, decide
+from durabletask_payloads.observers._base import Abandonment, Substitution
+from durabletask_payloads.observers._safe import SafeObserver
 
 from .kinds import KIND_BY_REQUEST
 
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
 
     from durabletask_payloads.externalizer._receipt import PayloadStats
     from durabletask_payloads.interceptors._verdict import Abandon, Direction
+    from durabletask_payloads.observers._base import PayloadObserver
 
     from .kinds import Holder, WorkItem
     from .kinds._base import Completion, Key
@@ -49,19 +54,25 @@ class Registry:
         max_deliveries: with how many deliveries that count a failure is final; see `decide`.
         stats: what the store has served so far.
         clock: returns seconds.
+        observer: told of abandonments and substitutes.
 
     Raises:
         ValueError: `max_deliveries` is less than 1.
     """
 
     def __init__(
-        self, max_deliveries: int, stats: Callable[[], PayloadStats], clock: Callable[[], float] = time.monotonic
+        self,
+        max_deliveries: int,
+        stats: Callable[[], PayloadStats],
+        clock: Callable[[], float] = time.monotonic,
+        observer: PayloadObserver | None = None,
     ) -> None:
         if max_deliveries < 1:
             raise ValueError(f"max_deliveries is {max_deliveries}: an item has to be delivered at least once")
         self._max_deliveries = max_deliveries
         self._stats = stats
         self._clock = clock
+        self._safe = None if observer is None else SafeObserver(observer)
         self._renew()
         renewed_after_fork(self, type(self)._renew)
 
@@ -96,6 +107,9 @@ class Registry:
         if kind is None:
             return None
         item = kind.arrived(work, holder)
+        if self._safe is not None:
+            with suppress(AttributeError):  # older schemas do not have all of the fields
+                item.trace = item.trace_of(work)
         key = item.key
         with self._lock:
             self._forget(key)
@@ -142,6 +156,34 @@ class Registry:
         with self._lock:
             for key in [key for key, item in self._items.items() if item.holder is holder]:
                 self._forget(key)
+
+    # ---- reports ----------------------------------------------------------------------------------------------
+
+    def abandoning(self, item: WorkItem, delay: float, error: BaseException) -> None:
+        """Report that `item` is abandoned in `delay` seconds."""
+        log.warning("abandoning work item %s delay=%.2g error=%s", item.log_fields, delay, error)
+        if self._safe is not None:
+            self._safe.tell(self._safe.observer.abandoned, Abandonment(item.kind, item.instance_id, delay, error))
+
+    def completed_as_failed(self, item: WorkItem, error: BaseException) -> None:
+        """Report that the server accepted the failure of `item`."""
+        self._substituted(Substitution(item.kind, item.instance_id, "failed", error))
+
+    def completed_truncated(self, item: WorkItem, error: BaseException) -> None:
+        """Report that the server accepted a truncated completion of `item`."""
+        self._substituted(Substitution(item.kind, item.instance_id, "truncated", error))
+
+    def operations_failed(self, item: WorkItem) -> None:
+        """Report the operations that were taken out of a batch."""
+        for position, _, error in item.failed:
+            log.error("failing entity operation %s operation=%d error=%s", item.log_fields, position, error)
+            self._substituted(Substitution(item.kind, item.instance_id, "operation failed", error))
+
+    def _substituted(self, substitution: Substitution) -> None:
+        if self._safe is not None:
+            self._safe.tell(self._safe.observer.substituted, substitution)
+
+    # ---- verdicts ---------------------------------------------------------------------------------------------
 
     def judge(self, item: WorkItem, error: BaseException, direction: Direction) -> Abandon | Final:
         """Decide what becomes of `item`, a transfer of which failed with `error`, and count the delivery."""

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from durabletask_payloads.interceptors._calls import CallIterator
 
     from ._registry import Registry
-    from ._reports import Reports
     from .kinds import WorkItem
 
 # How many work items of one stream may wait for a transfer or to be abandoned. Past that, reading stops.
@@ -101,14 +100,12 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
         timeout: float | None,
         externalizer: Externalizer,
         registry: Registry,
-        reports: Reports,
         calls: StreamCalls,
     ) -> None:
         super().__init__(call, externalizer.concurrency, timeout)
         self._can_abandon: bool | None = None
         self._externalizer = externalizer
         self._registry = registry
-        self._reports = reports
         self._calls = calls
         self._ready: deque[_Arrived] = deque()
         self._is_open = True  # until it winds up
@@ -126,10 +123,7 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
     # ---- arrival ----------------------------------------------------------------------------------------------
 
     def _look_at(self, message: Message) -> _Arrived:
-        work = cast("pb.WorkItem", message)  # what the method returns
-        item = self._registry.arrived(work, self)
-        if item is not None:
-            self._reports.arrived(item, work)
+        item = self._registry.arrived(cast("pb.WorkItem", message), self)  # what the method returns
         try:
             return _Arrived(message, item is None or not self._externalizer.has_tokens(message), item)
         except BaseException:  # of the store's is_known_token: it is raised again where the item can be abandoned
@@ -168,13 +162,11 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
                 return
         try:
             with within(item.trace):
-                outcome = deexternalize_arrival(
-                    item, work, self._externalizer, self._registry, self._reports, self._complete
-                )
+                outcome = deexternalize_arrival(item, work, self._externalizer, self._registry, self._complete)
         except BaseException as error:  # a defect of ours must not hold the item for ever
             log.exception("deexternalizing work item failed %s", item.log_fields)
             outcome = self._registry.retry_later(item)
-            self._reports.abandoning(item, outcome.delay, error)
+            self._registry.abandoning(item, outcome.delay, error)
         with self._changed:
             self._resolving.discard(id(item))
             was_finishing = id(item) in self._finishing

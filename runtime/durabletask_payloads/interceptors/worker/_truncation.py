@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     import durabletask.internal.orchestrator_service_pb2 as pb
+    import grpc
 
 # The limit of a text that cannot be externalized, in bytes.
 LONGEST_TEXT = 32 * 1024
@@ -82,3 +83,10 @@ def cut(text: str, end: str = "") -> str:
     if len(data) <= LONGEST_TEXT:
         return text
     return data[: LONGEST_TEXT - len(end.encode())].decode(errors="ignore") + end
+
+
+class NotAcceptedError(Exception):
+    """A substitute completion was not accepted: the reason for an abandonment, never raised."""
+
+    def __init__(self, code: grpc.StatusCode) -> None:
+        super().__init__(f"its substitute completion was not accepted: {code.name}")

@@ -53,7 +53,7 @@ class Activity(WorkItem):
 
     @property
     def log_fields(self) -> str:
-        return f"{super().log_fields} task={self.task_id}"
+        return f"kind=activity instance={self.instance_id} task={self.task_id}"
 
     @staticmethod
     def trace_of(work: pb.WorkItem) -> TraceParent | None:

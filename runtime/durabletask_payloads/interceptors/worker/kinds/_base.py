@@ -115,9 +115,9 @@ class WorkItem(ABC):
         """The key of this work item in the registry."""
 
     @property
+    @abstractmethod
     def log_fields(self) -> str:
         """What identifies it in a log line, as key=value pairs."""
-        return f"kind={self.kind} instance={self.instance_id or 'unknown'}"
 
     # ---- trace ------------------------------------------------------------------------------------------------
 

@@ -85,6 +85,10 @@ class Entity(WorkItem):
     def __str__(self) -> str:
         return f"entity {self.instance_id}" if self.instance_id else "an entity whose stream has ended"
 
+    @property
+    def log_fields(self) -> str:
+        return f"kind=entity instance={self.instance_id or 'unknown'}"
+
     @staticmethod
     def trace_of(work: pb.WorkItem) -> TraceParent | None:
         """Return the parent of the SDK's span of the first operation that has one. The second version has none."""

@@ -83,6 +83,10 @@ class Orchestration(WorkItem):
     def __str__(self) -> str:
         return f"orchestration {self.instance_id}"
 
+    @property
+    def log_fields(self) -> str:
+        return f"kind=orchestration instance={self.instance_id}"
+
     @staticmethod
     def trace_of(work: pb.WorkItem) -> TraceParent | None:
         """Return the SDK's span of the orchestration; before its first turn, which makes it, the parent of that."""
@@ -95,8 +99,6 @@ class Orchestration(WorkItem):
 
     def trace_of_completion(self, completion: Completion) -> TraceParent | None:
         """Return the SDK's span of the orchestration, which its turns name."""
-        if self.trace is None:
-            return None
         return _span_in(self.trace, cast("pb.OrchestratorResponse", completion).orchestrationTraceContext)
 
     def failed_arrival(self, work: pb.WorkItem, error: BaseException) -> pb.OrchestratorResponse:
