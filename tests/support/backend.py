@@ -118,6 +118,11 @@ class RedeliveringBackend(sdk.InMemoryOrchestrationBackend):
             entity = self._entities.get(entity_id)
             return entity.serialized_state if entity else None
 
+    def kept(self) -> str:
+        """All that it keeps of orchestrations and entities, tokens included, as text."""
+        with self._lock:
+            return repr([vars(one) for one in (*self._instances.values(), *self._entities.values())])
+
     def holder_of(self, entity_id: str) -> str | None:
         """The instance that holds the lock of an entity."""
         with self._lock:
