@@ -51,6 +51,7 @@ SESSIONS: Final = (
     Session("show {missing}"),
     Session("stats --top 2 --price-per-gb 0.02"),
     Session("stats --details --top 2", kinds=("s3",)),
+    Session("sweep --older-than 0s"),
     Session("lifecycle-policy --days 90"),
     Session("fields CompleteActivityTask", kinds=("directory",)),
 )

@@ -28,6 +28,7 @@ TOKEN = "blob:v1:durabletask-payloads:0123456789abcdef0123456789abcdef"
 ON_A_STORE = {
     "show": "show --store {store} {token}",
     "stats": "stats --store {store}",
+    "sweep": "sweep --store {store} --older-than 30d",
 }
 # Those that have none, or make no request to it.
 OTHERS = {
@@ -179,8 +180,8 @@ def test_an_rpc_without_payloads(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_an_option_that_is_none(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
-    said = complaint_of(command.name, [command.name, "--xyzzy"], 2, capsys)
-    assert said == f"No such option: --xyzzy: see durabletask-payloads {command.name} --help"
+    said = complaint_of(command.name, [command.name, "--qwerty"], 2, capsys)
+    assert said == f"No such option: --qwerty: see durabletask-payloads {command.name} --help"
 
 
 @pytest.mark.parametrize(
@@ -217,7 +218,8 @@ def test_a_narrow_terminal(
     out = capsys.readouterr().out
     assert ("\x1b[" in out) == (color == "FORCE_COLOR")
     assert "\x1b[31m" not in out
-    assert "[red]\\x1b[31mover" in out
+    if command != "sweep":  # which names no instance
+        assert "[red]\\x1b[31mover" in out
     if color == "NO_COLOR":
         assert max(map(len, out.splitlines())) <= 40
 

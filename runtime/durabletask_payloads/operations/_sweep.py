@@ -48,6 +48,7 @@ _HUB_IS_FRESH: Final = 3600.0
 _CHUNK: Final = 500
 _THREADS: Final = 16
 _MANY: Final = 100_000_000
+_ENOUGH: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -332,7 +333,7 @@ def _chunks(items: Iterator[_T]) -> Iterator[list[_T]]:
 
 
 def _estimate(run: Run, total: Tally, rate: float) -> Estimate | None:
-    if not total.examined:
+    if total.examined < _ENOUGH:  # too few to tell
         return None
     scale = _MANY / total.examined
     return Estimate(_MANY, run.hub_seconds * scale, run.listing_seconds * scale, total.garbage * scale / rate)
