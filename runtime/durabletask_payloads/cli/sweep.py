@@ -204,8 +204,9 @@ def _facts(result: _Result) -> Iterator[tuple[str, Cell]]:
     yield "judged", f"what was written before {result.written_before:%Y-%m-%d %H:%M:%S} UTC"
     yield "examined", f"{found.examined:,} payloads, {size(found.examined_bytes)}"
     yield "younger", found.young
-    yield "mentioned", found.mentioned
-    yield "may be in a message", found.waiting
+    if result.hub is not None:
+        yield "mentioned", found.mentioned
+        yield "may be in a message", found.waiting
     yield "not managed", f"{found.unmanaged:,}: never deleted"
     yield "other names", f"{found.foreign:,}: never deleted"
     if found.changed:
