@@ -29,6 +29,7 @@ _ENDED: Final = frozenset(
     }
 )
 _BATCH: Final = 100
+_MANY: Final = 50_000
 _THREADS: Final = 8
 _MOST_PASSES: Final = 5
 
@@ -66,6 +67,7 @@ def read_hub(hub: HubReading, state: SweepState) -> Iterator[tuple[int, int]]:
             for entities in _batches(hub.entities()):
                 reader.add_entities(entities, is_first=number == 0)
                 yield reader.instances, reader.entities
+            reader.flush()
             if number and not reader.missed:
                 return
     raise HubError(
@@ -82,6 +84,7 @@ class _Reader:
         self._state = state
         self._pool = pool
         self._newest_instance = self._newest_entity = 0.0
+        self._mentions: set[bytes] = set()
         self.instances = self.entities = self.missed = 0
 
     def add_instances(self, batch: list[pb.OrchestrationState], *, is_first: bool) -> None:
@@ -94,11 +97,19 @@ class _Reader:
             self._newest_instance = max([self._newest_instance, *(_seconds(one.createdTimestamp) for one in new)])
         else:
             self.missed += sum(_seconds(one.createdTimestamp) <= self._newest_instance for one in new)
-        mentions: set[bytes] = set()
         for found in self._pool.map(self._mentions_of, new, [is_first] * len(new)):
-            mentions |= found
-        self._state.add_mentions(mentions)
+            self._add_mentions(found)
         self.instances += len(new)
+
+    def _add_mentions(self, digits: set[bytes]) -> None:
+        """Keep mentions until there are many: they go all over the file, and each transaction writes whole pages."""
+        self._mentions |= digits
+        if len(self._mentions) >= _MANY:
+            self.flush()
+
+    def flush(self) -> None:
+        self._state.add_mentions(self._mentions)
+        self._mentions.clear()
 
     def _mentions_of(self, listed: pb.OrchestrationState, is_whole: bool) -> set[bytes]:
         found = mentions_in(listed.SerializeToString())
@@ -115,7 +126,7 @@ class _Reader:
             self._newest_entity = max([self._newest_entity, *(_seconds(one.lastModifiedTime) for one in new)])
         else:
             self.missed += sum(_seconds(one.lastModifiedTime) <= self._newest_entity for one in new)
-        self._state.add_mentions({digits for one in batch for digits in mentions_in(one.SerializeToString())})
+        self._add_mentions({digits for one in batch for digits in mentions_in(one.SerializeToString())})
         self.entities += len(new)
 
 
