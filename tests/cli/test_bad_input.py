@@ -157,6 +157,8 @@ def test_a_file_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture
     file.write_bytes(b"mine")
     assert complaint_of("show", arguments, 2, capsys) == f"--output: {file} exists: --force overwrites it"
     assert file.read_bytes() == b"mine"
+    before_it_asks_the_store = [*call("show", (tmp_path / "store").as_uri(), TOKEN), "--output", str(file)]
+    assert "--force" in complaint_of("show", before_it_asks_the_store, 2, capsys)
     assert main([*arguments, "--force", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["check"] == "verified"
     assert file.read_bytes() == b'"the payload"'
@@ -253,9 +255,12 @@ def test_ctrl_c(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch:
     assert complaint_of("stats", [*call("stats", tmp_path.as_uri()), "--debug"], 130, capsys) == "interrupted"
 
 
-@pytest.mark.parametrize("arguments", ["fields", "fields --json", "--help", "--version"])
-def test_a_pipe_that_closes(arguments: str) -> None:
-    """It ends at once, and says nothing."""
+@pytest.mark.parametrize(
+    ("arguments", "unbuffered"),
+    [("fields", ""), ("fields", "1"), ("fields --json", ""), ("fields --json", "1"), ("--help", ""), ("--version", "")],
+)
+def test_a_pipe_that_closes(arguments: str, unbuffered: str) -> None:
+    """It ends at once, and says nothing: when it writes, or when Python flushes what it wrote."""
     reading, writing = os.pipe()
     os.close(reading)
     try:
@@ -264,6 +269,7 @@ def test_a_pipe_that_closes(arguments: str) -> None:
             stdout=writing,
             stderr=subprocess.PIPE,
             check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
         )
     finally:
         os.close(writing)

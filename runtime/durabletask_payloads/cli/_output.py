@@ -21,7 +21,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from ._errors import output_is_closed, print_output
+from ._errors import print_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -40,11 +40,6 @@ _NO_END = 10_000  # columns of what is no terminal: there, a line is a line
 _FOLDED = 16  # columns that a column which may fold has at least
 
 
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        output_is_closed()
-
-
 def output() -> Console:
     """Return the console on standard output. Where that is no terminal, only COLUMNS limits its width."""
     return _console(sys.stdout.isatty(), stderr=False)
@@ -58,7 +53,7 @@ def progress() -> Progress:
 
 def _console(terminal: bool, *, stderr: bool) -> Console:
     width = None if terminal or "COLUMNS" in os.environ else _NO_END
-    return _Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+    return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
 
 
 def print_result(result: _R, to_text: Callable[[_R], Iterable[RenderableType]], *, as_json: bool) -> None:
