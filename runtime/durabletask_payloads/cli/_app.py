@@ -40,7 +40,9 @@ class Command(NamedTuple):
 
 
 COMMANDS = (
+    Command("doctor", "doctor", "Check store, SDK and hub: what to grant or set."),
     Command("show", "show", "Show whose a payload is, and whether it is whole."),
+    Command("instance", "instance", "List the payloads of an orchestration or entity."),
     Command("stats", "stats", "Count payloads and bytes by day and instance."),
     Command("purge", "purge", "Delete payloads of instances that the scheduler has purged."),
     Command("sweep", "sweep", "Delete payloads that no instance needs any more."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
@@ -11,8 +12,9 @@ from durabletask_payloads._errors import PayloadIntegrityError, PayloadNotFoundE
 
 from ._folder import MARKER
 from ._inventory import PARTITIONS, REST, StoredPayload, is_in
+from ._notes import LONGEST_NOTE, checked_note, is_note
 from ._payload_file import read_header
-from ._tokens import PayloadToken, is_bare_name, name_in_container
+from ._tokens import PayloadToken, is_bare_name, name_in_container, new_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -115,6 +117,31 @@ class DirectoryInventory:
             return self.look(token).modified
         finally:
             self._access.delete(token)
+
+    def has_container(self) -> bool:
+        if not self._access.path.exists():
+            return False
+        with self._access.checked(), os.scandir(self._access.path) as names:
+            next(names, None)
+        return True
+
+    def notes(self) -> Iterator[tuple[str, bytes]]:
+        with self._access.checked():
+            names = sorted(name for name in os.listdir(self._access.path) if is_note(name))
+        for name in names:
+            with self._access.checked(), suppress(FileNotFoundError), open(self._access.path / name, "rb") as file:
+                content = file.read(LONGEST_NOTE + 1)
+                if len(content) <= LONGEST_NOTE:
+                    yield name, content
+
+    def leave_note(self, name: str, content: bytes) -> None:
+        with self._access.checked():
+            draft = self._access.path / f"draft-{new_name()}"
+            try:
+                draft.write_bytes(content)
+                draft.replace(self._access.path / checked_note(name))
+            finally:
+                draft.unlink(missing_ok=True)
 
     def _payload(self, name: str) -> StoredPayload:
         try:

@@ -162,9 +162,9 @@ class ObstoreClient(Generic[_P]):
         self._run(delete, attempt)
 
     def list(self, place: _P, attempt: Attempt) -> Iterator[BlobProperties]:
-        """Yield what begins with the name of `place`: hex digits, fewer than a name has. S3 lists no metadata."""
+        """Yield what begins with the name of `place`. S3 lists no metadata."""
         store = self._store_for(place, "read")
-        pages = self._run(lambda: _list(store, offset=_last_before(place.name), chunk_size=_PAGE), attempt)
+        pages = self._run(lambda: _list(store, offset=_before(place.name), chunk_size=_PAGE), attempt)
         while (page := self._run(lambda: next(pages, None), attempt)) is not None:
             for meta in page:
                 name = meta["path"]
@@ -256,10 +256,17 @@ def _begin(store: ObjectStore, name: str, end: int, condition: GetOptions | None
         return obstore.get(store, name, options=condition)  # empty: no range of it can be had
 
 
-def _last_before(prefix: str) -> str | None:
-    """Return the greatest name that comes before all that begin with `prefix`, which are hex digits; None for none."""
-    first = int(prefix.ljust(_NAME_DIGITS, "0"), 16)
-    return f"{first - 1:0{_NAME_DIGITS}x}" if first else None
+def _before(prefix: str) -> str | None:
+    """Return a name before all that begin with `prefix`, with few between; None if there is none.
+
+    A listing begins behind it, since obstore takes a prefix for a folder.
+    """
+    if not prefix.strip("0"):
+        return None
+    digits = re.fullmatch(r"[0-9a-f]+", prefix)
+    if digits is None:
+        return f"{prefix[:-1]}{chr(ord(prefix[-1]) - 1)}~"
+    return f"{int(prefix.ljust(_NAME_DIGITS, '0'), 16) - 1:0{_NAME_DIGITS}x}"
 
 
 def _properties(name: str, meta: ObjectMeta, metadata: dict[str, str]) -> BlobProperties:

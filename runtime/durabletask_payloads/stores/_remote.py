@@ -188,6 +188,7 @@ class RemoteStore(PayloadStore, Generic[_P]):
                 self._location(),
                 self._lists_metadata,
                 self._dialect.missing | self._dialect.missing_container,
+                self._dialect.missing_container,
                 self._perform,
                 self._place,
                 self._is_own,

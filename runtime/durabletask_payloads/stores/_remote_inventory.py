@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from itertools import dropwhile, islice
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 from urllib.parse import unquote
 
-from durabletask_payloads._errors import PayloadTokenError
+from durabletask_payloads._errors import PayloadNotFoundError, PayloadTokenError, PayloadTooLargeError
 
 from ._blob_client import MANAGED, Attempt, BlobClient, BlobProperties, Body, Place, RequestFailedError
 from ._inventory import PARTITIONS, StoredPayload, is_in
+from ._notes import LONGEST_NOTE, NOTE, checked_note
 from ._tokens import new_name
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ class RemoteAccess(Generic[_P]):
         location: where the store writes, for texts. No secret is in it.
         lists_metadata: whether the service lists the metadata of blobs.
         gone: the codes of a blob or container that does not exist.
+        no_container: those of a container alone.
         perform: see `Perform`.
         place: returns the place that a token names; PayloadTokenError if the store may not read there.
         is_own: returns whether the store writes there.
@@ -48,6 +52,7 @@ class RemoteAccess(Generic[_P]):
     location: str
     lists_metadata: bool
     gone: frozenset[str]
+    no_container: frozenset[str]
     perform: Perform[_P]
     place: Callable[[str], _P]
     is_own: Callable[[_P], bool]
@@ -134,6 +139,33 @@ class RemoteInventory(Generic[_P]):
         self.delete_unchanged(stored)
         return stored.modified
 
+    def has_container(self) -> bool:
+        place = self._access.at("00")
+
+        def ask(client: BlobClient[_P], attempt: Attempt) -> bool:
+            try:
+                next(iter(client.list(place, attempt)), None)
+            except RequestFailedError as failure:
+                if failure.code not in self._access.no_container:
+                    raise
+                return False
+            return True
+
+        return self._access.perform(place, ask)
+
+    def notes(self) -> Iterator[tuple[str, bytes]]:
+        for found in self._list(self._access.at(NOTE)):
+            place = self._access.at(found.name)
+            with suppress(PayloadNotFoundError, PayloadTooLargeError):
+                body = self._access.perform(place, partial(_get, place))
+                yield found.name, bytes(body.data)
+
+    def leave_note(self, name: str, content: bytes) -> None:
+        place = self._access.at(checked_note(name))
+        # Without the mark of what may be deleted.
+        body = Body(content, {}, None)
+        self._access.perform(place, lambda client, attempt: client.put(place, body, attempt))
+
     def _own_place(self, token: str) -> _P | None:
         try:
             place = self._access.place(token)
@@ -155,6 +187,10 @@ class RemoteInventory(Generic[_P]):
             raw_bytes=int(raw_bytes) if raw_bytes.isascii() and raw_bytes.isdecimal() else None,
             sha256=found.metadata.get("sha256"),
         )
+
+
+def _get(place: _P, client: BlobClient[_P], attempt: Attempt) -> Body:
+    return client.get(place, LONGEST_NOTE, attempt)
 
 
 def _is_managed(found: BlobProperties) -> bool:
