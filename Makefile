@@ -1,23 +1,41 @@
-# Needs Python 3.10 or newer and make; all else is installed into .venv from dev.lock.
+# Needs Python 3.10 or newer and make; all else is installed into .venv, at the versions of dev.lock.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# A stamp for each set of packages in .venv: what all of them begin with, and what a target needs.
+NEW    := $(VENV)/.new
 READY  := $(VENV)/.ready
+DEMO   := $(VENV)/.demo
+DOCS   := $(VENV)/.docs
 TYPED  := runtime generated/durabletask_payloads_walkers codegen tests
 STUBS  := generated/durabletask-stubs
 PURGE  := protos/durabletask/largepayloads/large_payload_purge.proto --package durabletask_payloads_protos
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos generate check test test-quick test-sdk-matrix demo bench lock clean
+.PHONY: help setup protos generate check test test-quick test-sdk-matrix demo docs bench lock clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-$(READY): pyproject.toml dev.lock
+$(NEW): pyproject.toml dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.x ...")'
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r dev.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(READY): $(NEW)
+	$(PIP) -r dev.lock
+	$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@ $(DEMO) $(DOCS)
+
+# A tenth of the lock, so that the first run of the demo takes seconds.
+$(DEMO): $(NEW)
+	$(PIP) --constraint dev.lock -e '.[sdk,cli]'
+	@touch $@
+
+# The group docs of pyproject.toml. The package itself is read, not imported.
+$(DOCS): $(NEW)
+	$(PIP) --constraint dev.lock mkdocs-material 'mkdocstrings[python]'
 	@touch $@
 
 setup: $(READY) ## Make .venv (every other target does it by itself)
@@ -47,8 +65,12 @@ test-quick: $(READY) ## Run the tests that are not slow
 test-sdk-matrix: $(READY) ## Run the end-to-end tests with other releases of the SDK (ARGS="1.4.0 1.12.0")
 	$(BIN)/python -m tests.sdk_matrix $(ARGS)
 
-demo: $(READY) ## A 5 MB orchestration: refused by gRPC without us, completed with us (ARGS="--store azurite")
+demo: $(DEMO) ## A 5 MB orchestration: refused by gRPC without us, completed with us (ARGS="--store azurite")
 	$(BIN)/durabletask-payloads demo $(ARGS)
+
+docs: $(DOCS) ## Build the documentation into build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --config-file tests/examples/docs/mkdocs.yml
+	@echo "build/docs/index.html"
 
 bench: $(READY) ## Measure against the durabletask wheel
 	$(BIN)/python -m tests.benchmarks $(ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -71,6 +72,12 @@ def test_the_demo_on_a_store_by_its_url(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "COMPLETED" in done.stdout
     assert list(tmp_path.glob("durabletask-payloads/*/*"))
+    won = " ".join(done.stdout.split()).rpartition("the cache. ")[2]
+    assert re.fullmatch(
+        r"9\.0 MB of payloads crossed gRPC as 9 tokens of 0\.\d KB in all; "
+        r"the largest request had \d\.\d KB instead of 1\.0 MB\.",
+        won,
+    )
 
 
 def test_the_demo_on_an_azurite_of_its_own(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import json
 import logging
 import socket
 import time
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
 from durabletask_payloads import DirectoryPayloadStore, Externalizer, PayloadObserver, PayloadStore, Transfer
 from durabletask_payloads.interceptors import PayloadInterceptor
@@ -34,10 +35,12 @@ except ImportError as _error:
     ) from _error
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
     from rich.console import Console
+
+    from durabletask_payloads.interceptors._calls import CallFuture
 
 _MB = 1_000_000
 _FAN_OUT = 5
@@ -48,6 +51,9 @@ _WIDTH_OF_WHOLE_TOKENS = 140  # columns; on a narrower terminal the table shows 
 # A work item carries the whole history. Its large payloads are tokens, but many small ones add up, and gRPC accepts
 # no more than 4 MB by default.
 _RECEIVE_LIMIT = 64 * 1024 * 1024
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
 
 _SDK = {"worker": worker.TaskHubGrpcWorker, "client": client.TaskHubGrpcClient}
 
@@ -147,16 +153,19 @@ def run(store: PayloadStore, *, input_bytes: int) -> int:
         console.print(Rule(f"without durabletask-payloads: an input of {size}"), width=width)
         refused = _without(address, orders, console)
     seen = _Transfers()
+    before, after = _LargestRequest(), _LargestRequest()
     with _backend() as address, Externalizer(store, observer=seen) as externalizer:
         title = f"with durabletask-payloads: the same input, kept by {type(store).__name__}"
         console.print(Rule(title), width=width)
-        completed = _with(address, orders, externalizer, console)
+        interceptors = [before, PayloadInterceptor(externalizer), after]
+        completed = _with(address, orders, interceptors, console)
         console.print(_table(seen.transfers, store, whole_tokens=console.width >= _WIDTH_OF_WHOLE_TOKENS))
         stats = externalizer.stats
         console.print(
             f"put: {stats.uploads} payloads ({stats.uploaded_bytes / _MB:.1f} MB) were stored. "
             f"get: {stats.downloads} were downloaded. hit: {stats.cache_hits} were in the cache."
         )
+        console.print(Text(_won(transfers, before.bytes, after.bytes), style="bold"))
     return 0 if refused and completed else 1
 
 
@@ -182,15 +191,16 @@ def _without(address: str, orders: list[Order], console: Console) -> bool:
     return True
 
 
-def _with(address: str, orders: list[Order], externalizer: Externalizer, console: Console) -> bool:
-    interceptor = PayloadInterceptor(externalizer)
+def _with(
+    address: str, orders: list[Order], interceptors: Sequence[grpc.UnaryUnaryClientInterceptor], console: Console
+) -> bool:
     started = time.perf_counter()
     with (
         worker.TaskHubGrpcWorker(
-            host_address=address, interceptors=[interceptor], **_channel("worker"), **_quiet("worker")
+            host_address=address, interceptors=interceptors, **_channel("worker"), **_quiet("worker")
         ) as hub_worker,
         client.TaskHubGrpcClient(
-            host_address=address, interceptors=[interceptor], **_channel("client"), **_quiet("client")
+            host_address=address, interceptors=interceptors, **_channel("client"), **_quiet("client")
         ) as hub,
     ):
         hub_worker.add_orchestrator(settle)
@@ -211,6 +221,38 @@ def _with(address: str, orders: list[Order], externalizer: Externalizer, console
     for what, count in result.items():
         console.print(f"  {what}: {count}")
     return result.get("orders in the input") == len(orders)
+
+
+class _LargestRequest(grpc.UnaryUnaryClientInterceptor):
+    """Measures the requests of a channel, where it stands among the interceptors.
+
+    Attributes:
+        bytes: the size of the largest request so far.
+    """
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def intercept_unary_unary(
+        self,
+        continuation: Callable[[grpc.ClientCallDetails, _Request], CallFuture[_Response]],
+        client_call_details: grpc.ClientCallDetails,
+        request: _Request,
+    ) -> CallFuture[_Response]:
+        if isinstance(request, Message):
+            self.bytes = max(self.bytes, request.ByteSize())
+        return continuation(client_call_details, request)
+
+
+def _won(transfers: Sequence[Transfer], largest_before: int, largest_after: int) -> str:
+    """Say in one line what was won: `largest_before` and `largest_after` are the largest requests, in bytes."""
+    uploads = [transfer for transfer in transfers if transfer.direction == "upload"]
+    tokens = sum(len(transfer.token) for transfer in uploads)
+    return (
+        f"{sum(transfer.raw_bytes for transfer in uploads) / _MB:.1f} MB of payloads crossed gRPC as {len(uploads)} "
+        f"tokens of {tokens / 1000:.1f} KB in all; the largest request had {largest_after / 1000:.1f} KB instead of "
+        f"{largest_before / _MB:.1f} MB."
+    )
 
 
 def _table(transfers: Sequence[Transfer], store: PayloadStore, *, whole_tokens: bool) -> Rows:
