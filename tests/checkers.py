@@ -1,6 +1,6 @@
 """Runs type checkers on what a user writes, against the wheel of this tree: `python -m tests.checkers`.
 
-Each gets the code of the README's section "Type checking" in an environment that has the wheel with its extras
+Each gets the code of the documentation's page "Type checking" in an environment that has the wheel with its extras
 [sdk,azure,typing], and no stubs of ours. It has to report the lines that are marked as mistakes, and no others.
 pyright also has to find that the packages in the wheel are typed and documented completely.
 """

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.documents import DOCUMENTS, Document
 from tests.support.house import Function, House, Module, Room, Sources, cycles
 
 if TYPE_CHECKING:
@@ -277,10 +278,9 @@ def test_what_is_public_has_a_docstring(house: House, sources: Sources) -> None:
     require_none(undocumented(house, sources))
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
-def test_documents_name_what_exists(document: str, sources: Sources) -> None:
-    text = (ROOT / document).read_text(encoding="utf-8")
-    require_none(wrong_names(document, text, sources))
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_documents_name_what_exists(document: Document, sources: Sources) -> None:
+    require_none(wrong_names(document.name, document.text, sources))
 
 
 def test_contributing_names_every_folder() -> None:

@@ -165,7 +165,7 @@ def run(store: PayloadStore, *, input_bytes: int) -> int:
             f"put: {stats.uploads} payloads ({stats.uploaded_bytes / _MB:.1f} MB) were stored. "
             f"get: {stats.downloads} were downloaded. hit: {stats.cache_hits} were in the cache."
         )
-        console.print(Text(_won(transfers, before.bytes, after.bytes), style="bold"))
+        console.print(Text(_won(seen.transfers, before.bytes, after.bytes), style="bold"))
     return 0 if refused and completed else 1
 
 

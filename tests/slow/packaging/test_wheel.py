@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from tests.support.documents import PAGES
 from tests.support.wheels import ROOT, Environment, build, result, run
 
 PACKAGES = {
@@ -196,12 +197,11 @@ def test_with_all_extras_the_programs_work(dist: Path, tmp_path: Path) -> None:
 
 @pytest.mark.timeout(300)
 def test_an_author_of_a_store_runs_the_contract(dist: Path, tmp_path: Path) -> None:
-    """The README's example, with the wheel, pytest and mypy, and no extra and no SDK."""
+    """The documented example, with the wheel, pytest and mypy, and no extra and no SDK."""
     environment = Environment(tmp_path / "env")
     (wheel,) = dist.glob("*.whl")
     environment.install(str(wheel), "pytest", "mypy")
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (example,) = (block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "Contract" in block)
+    (example,) = PAGES["writing-a-store.md"].blocks("python")
     ours = example.replace("my_package import MyStore", "durabletask_payloads import DirectoryPayloadStore as MyStore")
     assert ours != example
     test = tmp_path / "test_store.py"

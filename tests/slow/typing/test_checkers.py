@@ -1,4 +1,4 @@
-"""What mypy and pyright report of the README's example, with the wheel and its extras alone.
+"""What mypy and pyright report of the documented example, with the wheel and its extras alone.
 
 `python -m tests.checkers`, which `make check` runs, does the same with more checkers.
 """
