@@ -33,8 +33,8 @@ $(DEMO): $(NEW)
 	$(PIP) --constraint dev.lock -e '.[sdk,cli]'
 	@touch $@
 
-# The group docs of pyproject.toml. The package itself is read, not imported.
-$(DOCS): $(NEW)
+# The group docs of pyproject.toml. Of the package itself the command line runs, for its help.
+$(DOCS): $(DEMO)
 	$(PIP) --constraint dev.lock mkdocs-material 'mkdocstrings[python]'
 	@touch $@
 

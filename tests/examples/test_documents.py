@@ -14,9 +14,10 @@ from durabletask.worker import TaskHubGrpcWorker
 from tests.checkers import USER
 from tests.support.documents import DOCS, DOCUMENTS, PAGES, README, ROOT, Document
 from tests.support.sdk_backend import sdk_backend
-from tests.support.wheels import result
+from tests.support.wheels import result, run
 
 from durabletask_payloads import Externalizer, InMemoryPayloadStore
+from durabletask_payloads.cli._app import COMMANDS
 from durabletask_payloads.interceptors import PayloadInterceptor
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore
 
@@ -41,8 +42,6 @@ OF_OTHERS = {
     "JSONDecodeError: Expecting value: line 1 column 1 (char 0)",
     "RESOURCE_EXHAUSTED: Received message larger than max",
 }
-# Commands whose modules are not in this tree yet.
-PLANNED = {"sweep", "lifecycle-policy", "doctor", "show", "instance", "stats", "fields"}
 STARTS = [README, PAGES["index.md"]]
 
 
@@ -140,7 +139,7 @@ def known() -> dict[str, set[str]]:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     return {
         "make": set(re.findall(r"^([a-z-]+):.*## ", makefile, flags=re.MULTILINE)),
-        "durabletask-payloads": commands_of("durabletask_payloads.cli") | {"--help"} | PLANNED,
+        "durabletask-payloads": commands_of("durabletask_payloads.cli") | {"--help"},
         "durabletask-payloads-codegen": commands_of("durabletask_payloads_codegen.cli"),
         "pip": set(pyproject["project"]["optional-dependencies"]),
     }
@@ -156,6 +155,18 @@ def test_commands_exist(document: Document, known: dict[str, set[str]]) -> None:
             assert set(extras[1].split(",")) <= known["pip"], command
         else:
             assert first in known[program], command
+
+
+@pytest.mark.parametrize("document", [README, PAGES["command-line.md"]], ids=name_of)
+def test_every_command_is_in_the_table(document: Document) -> None:
+    assert {command.name for command in COMMANDS} <= set(re.findall(r"^\| `([\w-]+)", document.text, re.MULTILINE))
+
+
+def test_what_a_target_installs(tmp_path: Path) -> None:
+    """The demo and the documentation need no checkers, no matplotlib and no Node.js: not all of dev.lock."""
+    for target, all_of_it in (("demo", False), ("docs", False), ("test", True)):
+        make = ("make", "--dry-run", f"VENV={tmp_path / 'new'}", target)
+        assert ("install --quiet --disable-pip-version-check -r dev.lock" in run(*make, cwd=ROOT)) == all_of_it
 
 
 # ---- error texts -----------------------------------------------------------------------------------------------------
