@@ -32,11 +32,8 @@ if TYPE_CHECKING:
     from durabletask.task import OrchestrationContext
     from tests.support.azurite import Azurite
 
-# What others run.
-RUN_ELSEWHERE = {
-    PAGES["type-checking.md"].name: "tests/checkers.py",
-    PAGES["writing-a-store.md"].name: "tests/slow/packaging/test_wheel.py",
-}
+# What tests/slow/packaging/test_wheel.py runs.
+RUN_ELSEWHERE = {PAGES["writing-a-store.md"].name}
 # In troubleshooting.md, what comes from elsewhere than from this package.
 OF_OTHERS = {
     "JSONDecodeError: Expecting value: line 1 column 1 (char 0)",
@@ -64,7 +61,7 @@ def length(_: OrchestrationContext, value: str) -> int:
 
 @pytest.mark.parametrize("document", STARTS, ids=name_of)
 def test_the_integration(document: Document, azurite: Azurite, tmp_path: Path) -> None:
-    (program,) = document.blocks("python")
+    (program,) = document.programs
     with sdk_backend() as address:
         names: dict[str, Any] = {}
         exec(with_addresses(program, address, azurite, tmp_path), names)
@@ -84,14 +81,14 @@ def test_the_integration(document: Document, azurite: Azurite, tmp_path: Path) -
 
 @pytest.mark.parametrize(
     "document",
-    [one for one in DOCUMENTS if one.blocks("python") and one not in STARTS and one.name not in RUN_ELSEWHERE],
+    [one for one in DOCUMENTS if one.programs and one not in STARTS and one.name not in RUN_ELSEWHERE],
     ids=name_of,
 )
 def test_python_runs(document: Document, azurite: Azurite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks of a document run one after the other, as one program."""
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    for block in document.blocks("python"):
+    for block in document.programs:
         exec(with_addresses(block, "127.0.0.1:1", azurite, tmp_path), names)
 
 

@@ -18,21 +18,34 @@ class Document:
     Attributes:
         path: where it is.
         name: its path below the root of the repository.
-        text: its text, with the files that it quotes in it, as mkdocs shows it.
+        written: its text.
+        text: its text with the files that it quotes in it, as mkdocs shows it.
     """
 
     path: Path
     name: str
+    written: str
     text: str
 
     @classmethod
     def of(cls, path: Path) -> Document:
-        text = _QUOTE.sub(lambda quote: _quoted(*quote.groups()), path.read_text(encoding="utf-8"))
-        return cls(path, path.relative_to(ROOT).as_posix(), text)
+        written = path.read_text(encoding="utf-8")
+        text = _QUOTE.sub(lambda quote: _quoted(*quote.groups()), written)
+        return cls(path, path.relative_to(ROOT).as_posix(), written, text)
 
     def blocks(self, language: str) -> list[str]:
         """Return the fenced blocks of a language."""
-        return re.findall(rf"^```{language}\n(.*?)^```$", self.text, flags=re.DOTALL | re.MULTILINE)
+        return _blocks(self.text, language)
+
+    @property
+    def programs(self) -> list[str]:
+        """The Python blocks that are written in the document, not quoted from a file."""
+        return [block for block in _blocks(self.written, "python") if not _QUOTE.match(block)]
+
+    @property
+    def quotes(self) -> set[str]:
+        """The files that it quotes, by their paths below the root of the repository."""
+        return {quote[1] for quote in _QUOTE.finditer(self.written)}
 
     @property
     def commands(self) -> list[str]:
@@ -62,9 +75,14 @@ def _quoted(file: str, section: str | None) -> str:
     text = (ROOT / file).read_text(encoding="utf-8")
     if not section:
         return text
-    between = re.search(rf"\[start:{section}\] -->\n(.*?)<!-- --8<-- \[end:{section}\]", text, flags=re.DOTALL)
+    marks = rf"\[start:{section}\].*?\n(.*?)^[^\n]*\[end:{section}\]"
+    between = re.search(marks, text, flags=re.DOTALL | re.MULTILINE)
     assert between is not None, f"{file} has no section {section}"
     return between[1]
+
+
+def _blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
 
 
 def _without_blocks(text: str) -> str:
