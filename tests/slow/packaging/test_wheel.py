@@ -201,7 +201,7 @@ def test_an_author_of_a_store_runs_the_contract(dist: Path, tmp_path: Path) -> N
     environment = Environment(tmp_path / "env")
     (wheel,) = dist.glob("*.whl")
     environment.install(str(wheel), "pytest", "mypy")
-    (example,) = PAGES["writing-a-store.md"].blocks("python")
+    (example,) = PAGES["writing-a-store.md"].programs
     ours = example.replace("my_package import MyStore", "durabletask_payloads import DirectoryPayloadStore as MyStore")
     assert ours != example
     test = tmp_path / "test_store.py"
