@@ -211,6 +211,12 @@ def test_what_a_worker_without_the_interceptor_ends_in(tmp_path: Path) -> None:
     assert "Expecting value: line 1 column 1 (char 0)" in found
 
 
+def test_the_loggers_are_named() -> None:
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "runtime").rglob("*.py"))
+    loggers = set(re.findall(r"getLogger\(\"durabletask_payloads(\.\w+)\"\)", sources))
+    assert set(re.findall(r"^\| `(\.\w+)` \|", PAGES["observability.md"].text, re.MULTILINE)) == loggers
+
+
 # ---- the site --------------------------------------------------------------------------------------------------------
 
 
