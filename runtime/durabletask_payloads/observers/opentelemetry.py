@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 try:
     from opentelemetry import metrics, trace
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-except ImportError as error:
+except ImportError as _error:
     raise ImportError(
         'OpenTelemetryObserver needs opentelemetry-api: pip install "durabletask-payloads[otel]"'
-    ) from error
+    ) from _error
 
 from durabletask_payloads._version import __version__
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from durabletask_payloads.interceptors._protocol import AbandonRequestName
-    from durabletask_payloads.observers._base import TraceParent
+    from durabletask_payloads.observers._base import TraceParent, WorkItemKind
 
     from ._base import Completion, Holder, Key
 
@@ -26,7 +26,7 @@ class Activity(WorkItem):
 
     __slots__ = ()
 
-    kind = "activity"
+    kind: ClassVar[WorkItemKind] = "activity"
     requests: ClassVar[tuple[str, ...]] = ("activityRequest",)
     complete = "CompleteActivityTask"
     abandon = "AbandonTaskActivityWorkItem"

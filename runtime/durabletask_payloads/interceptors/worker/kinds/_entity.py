@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from durabletask_payloads.interceptors._protocol import AbandonRequestName
-    from durabletask_payloads.observers._base import TraceParent
+    from durabletask_payloads.observers._base import TraceParent, WorkItemKind
 
     from ._base import Completion, Holder, Key
 
@@ -47,7 +47,7 @@ class Entity(WorkItem):
 
     __slots__ = ("failed", "held_bytes", "state")
 
-    kind = "entity"
+    kind: ClassVar[WorkItemKind] = "entity"
     requests: ClassVar[tuple[str, ...]] = ("entityRequest", "entityRequestV2")
     complete = "CompleteEntityTask"
     abandon = "AbandonTaskEntityWorkItem"

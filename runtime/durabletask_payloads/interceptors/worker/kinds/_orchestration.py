@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from durabletask_payloads.interceptors._protocol import AbandonRequestName
-    from durabletask_payloads.observers._base import TraceParent
+    from durabletask_payloads.observers._base import TraceParent, WorkItemKind
 
     from ._base import Completion, Holder, Key
 
@@ -47,7 +47,7 @@ class Orchestration(WorkItem):
 
     __slots__ = ("locks", "next_id")
 
-    kind = "orchestration"
+    kind: ClassVar[WorkItemKind] = "orchestration"
     requests: ClassVar[tuple[str, ...]] = ("orchestratorRequest",)
     complete = "CompleteOrchestratorTask"
     abandon = "AbandonTaskOrchestratorWorkItem"
