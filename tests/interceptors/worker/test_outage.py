@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.support.hub import Flow
     from tests.support.server import ScriptedServer
 
-    from durabletask_payloads import PayloadStats
+    from durabletask_payloads import PayloadObserver, PayloadStats
     from durabletask_payloads.interceptors._calls import CallFuture, CallIterator
 
 SIZE = 5_000
@@ -193,8 +193,10 @@ class Clock:
 def long_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each failure is of another round: after some, items wait for a minute."""
 
-    def registry(max_deliveries: int, stats: Callable[[], PayloadStats]) -> Registry:
-        return Registry(max_deliveries, stats, Clock())
+    def registry(
+        max_deliveries: int, stats: Callable[[], PayloadStats], *, observer: PayloadObserver | None
+    ) -> Registry:
+        return Registry(max_deliveries, stats, Clock(), observer)
 
     monkeypatch.setattr("durabletask_payloads.interceptors._sync.Registry", registry)
 
