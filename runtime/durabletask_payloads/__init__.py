@@ -26,7 +26,7 @@ from .externalizer._functions import (
 from .externalizer._plan import DeexternalizePlan, ExternalizePlan, PlannedDownload, PlannedUpload
 from .externalizer._planning import OverBudget, UploadPlan
 from .externalizer._receipt import ExternalizedPayload, PayloadStats, Receipt
-from .observers import Abandonment, PayloadObserver, Substitution, TraceParent, Transfer, TransferFailure
+from .observers import Abandonment, PayloadObserver, Purge, Substitution, TraceParent, Transfer, TransferFailure
 from .stores import DirectoryPayloadStore, InMemoryPayloadStore
 from .stores._base import PayloadStore, PayloadStoreLike
 from .stores._from_url import store_from_url
@@ -54,6 +54,7 @@ __all__ = [
     "PayloadTooLargeError",
     "PlannedDownload",
     "PlannedUpload",
+    "Purge",
     "Receipt",
     "SchemaMismatchError",
     "Substitution",

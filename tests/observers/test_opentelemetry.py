@@ -23,6 +23,7 @@ from durabletask_payloads import (
     Externalizer,
     PayloadNotFoundError,
     PayloadTokenError,
+    Purge,
     Substitution,
 )
 from durabletask_payloads.interceptors import PayloadInterceptor
@@ -160,12 +161,14 @@ def test_units(telemetry: Telemetry) -> None:
         externalizer.externalize(pb.ActivityResponse(result=StringValue(value=TEXT)))
     observer.abandoned(Abandonment("activity", "order-17", 0.5, error))
     observer.substituted(Substitution("activity", "order-17", "failed", error))
+    observer.purged(Purge("absent", "deleted", 3))
     assert {metric.name.removeprefix("durabletask.payloads."): metric.unit for metric in telemetry.metrics()} == {
         "transfers": "{transfer}",
         "size": "By",
         "duration": "s",
         "abandonments": "{work_item}",
         "substitutes": "{completion}",
+        "purged": "{row}",
     }
 
 
@@ -198,4 +201,14 @@ def test_work_items_are_counted_by_kind_and_error(telemetry: Telemetry) -> None:
     assert telemetry.points("substitutes") == {
         ("entity", "operation failed", "PayloadTokenError"): Point(1, None),
         ("activity", "truncated", "PayloadNotFoundError"): Point(1, None),
+    }
+
+
+def test_rows_of_the_ledger_are_counted_by_what_became_of_them(telemetry: Telemetry) -> None:
+    telemetry.observer.purged(Purge("absent", "deleted", 3))
+    telemetry.observer.purged(Purge("denied", "retry", 1))
+    telemetry.observer.purged(Purge("absent", "deleted", 2))
+    assert telemetry.points("purged") == {
+        ("deleted", "absent"): Point(5, None),
+        ("retry", "denied"): Point(1, None),
     }

@@ -10,8 +10,14 @@ import time
 
 import grpc
 
+from durabletask_payloads import PayloadObserver, Purge
 from durabletask_payloads.purge import PayloadPurger
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
+
+
+class Printer(PayloadObserver):
+    def purged(self, purge: Purge) -> None:
+        print(purge.rows, flush=True)
 
 
 def wait(seconds: float) -> bool:
@@ -28,7 +34,7 @@ def main(address: str, connection_string: str, container: str) -> None:
             store,
             channel,
             batch_size=100,
-            on_report=lambda report: print(report.rows, flush=True),
+            observer=Printer(),
             wait=wait,
         ).run()
 

@@ -11,8 +11,8 @@ import grpc
 import pytest
 from tests.support.ledger import Ledger, serving
 
-from durabletask_payloads import Externalizer, InMemoryPayloadStore
-from durabletask_payloads.purge import PayloadPurger, PurgeOutcome, PurgeReport, set_auto_purge
+from durabletask_payloads import Externalizer, InMemoryPayloadStore, PayloadObserver, Purge
+from durabletask_payloads.purge import PayloadPurger, PurgeOutcome, set_auto_purge
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
 
 if TYPE_CHECKING:
@@ -100,6 +100,19 @@ def test_a_concurrency_out_of_range(concurrency: int, store: BlobPayloadStore, c
         PayloadPurger(store, channel, concurrency=concurrency)
 
 
+class Seen(PayloadObserver):
+    """What the observer was told. It raises, which harms nothing."""
+
+    def __init__(self) -> None:
+        self.purges: list[Purge] = []
+        self.some = threading.Event()
+
+    def purged(self, purge: Purge) -> None:
+        self.purges.append(purge)
+        self.some.set()
+        raise ValueError
+
+
 class Waits:
     """Takes the place of waiting; the purger ends with the last one."""
 
@@ -115,10 +128,12 @@ class Waits:
 def test_waits(store: BlobPayloadStore, ledger: Ledger, channel: grpc.Channel) -> None:
     """None after a batch that got on; a minute after an empty one, one of retries alone, and a refusal."""
     add(ledger, *(store.upload(b"x") for _ in range(5)), "blob:v3:https://a/b/c")
-    reports: list[PurgeReport] = []
+    seen = Seen()
     waits = Waits(3)
-    PayloadPurger(store, channel, batch_size=2, on_report=reports.append, wait=waits).run()
-    assert [report.rows for report in reports] == [2, 2, 2, 1]  # the last one is the row of the third again
+    PayloadPurger(store, channel, batch_size=2, observer=seen, wait=waits).run()
+    purged = Purge("deleted", "deleted", 2)
+    unknown = Purge("unknown_token", "retry", 1)
+    assert seen.purges == [purged, purged, purged._replace(rows=1), unknown, unknown]
     assert waits.seconds == [60.0, 60.0, 60.0]
     assert set(ledger.limits) == {2}
     ledger.fault = lambda: grpc.StatusCode.UNAUTHENTICATED
@@ -142,11 +157,11 @@ def test_a_scheduler_without_a_ledger(store: BlobPayloadStore, caplog: pytest.Lo
 
 def test_start_and_stop(store: BlobPayloadStore, ledger: Ledger, channel: grpc.Channel) -> None:
     add(ledger, store.upload(b"x"))
-    done = threading.Event()
-    with PayloadPurger(store, channel, on_report=lambda _: done.set()) as purger:
+    seen = Seen()
+    with PayloadPurger(store, channel, observer=seen) as purger:
         purger.start()
         purger.start()
-        assert done.wait(30)
+        assert seen.some.wait(30)
         purger.stop()  # it waits for a minute now
         assert not any(thread.name == "durabletask-payloads-purger" for thread in threading.enumerate())
         purger.start()  # does nothing any more

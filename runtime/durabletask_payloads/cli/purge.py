@@ -2,12 +2,14 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import RenderableType
+
+from durabletask_payloads import PayloadObserver, Purge
 
 from ._errors import CommandError
 from ._options import AsJson, Credential, Debug, HubAddress, Secure, StoreUrl, TaskHubAddress, open_hub, open_store
@@ -16,7 +18,7 @@ from ._output import Column, Rows, print_result
 if TYPE_CHECKING:
     import grpc
 
-    from durabletask_payloads.purge import PayloadPurger, PurgeOutcome, PurgeReport
+    from durabletask_payloads.purge import PayloadPurger
 
 __all__ = ["purge"]
 
@@ -39,6 +41,7 @@ class Outcome:
     """A row of what `run` prints."""
 
     disposition: str
+    outcome: str
     reason: str
     count: int
 
@@ -83,20 +86,26 @@ def purge(
     return 0
 
 
+class _Counts(PayloadObserver):
+    """Counts the rows that were reported."""
+
+    def __init__(self) -> None:
+        self.rows: Counter[tuple[str, str]] = Counter()
+
+    def purged(self, purge: Purge) -> None:
+        self.rows[purge.disposition, purge.outcome] += purge.rows
+
+
 def _run(store: str | None, channel: "grpc.Channel", *, once: bool, as_json: bool) -> int:
     from durabletask_payloads.purge import PayloadPurger
-
-    counts: Counter[PurgeOutcome] = Counter()
-
-    def note(report: "PurgeReport") -> None:
-        counts.update(report.outcomes)
 
     logging.basicConfig(format="%(asctime)s %(message)s")
     if not once:
         logging.getLogger("durabletask_payloads.purge").setLevel(logging.INFO)
-    with open_store(store) as opened, PayloadPurger(opened, channel, on_report=note) as purger:
+    counts = _Counts()
+    with open_store(store) as opened, PayloadPurger(opened, channel, observer=counts) as purger:
         try:
-            ended = _until_nothing_is_due(purger, note) if once else purger.run()
+            ended = _until_nothing_is_due(purger) if once else purger.run()
         except KeyboardInterrupt:  # what was not reported is due again
             print_result(_purged(counts), _text, as_json=as_json)
             raise
@@ -106,17 +115,21 @@ def _run(store: str | None, channel: "grpc.Channel", *, once: bool, as_json: boo
     return 0
 
 
-def _until_nothing_is_due(purger: "PayloadPurger", note: "Callable[[PurgeReport], None]") -> bool:
+def _until_nothing_is_due(purger: "PayloadPurger") -> bool:
     while True:
         report = purger.run_once()
-        note(report)
         if report.count("retry") == report.rows:  # another batch would bring nothing new now
             return True
 
 
-def _purged(counts: "Mapping[PurgeOutcome, int]") -> Purged:
-    outcomes = [Outcome(outcome.disposition, outcome.reason, count) for outcome, count in counts.items()]
-    return Purged(sum(counts.values()), sorted(outcomes, key=lambda outcome: (outcome.disposition, outcome.reason)))
+def _purged(counts: _Counts) -> Purged:
+    from durabletask_payloads.purge import PurgeOutcome
+
+    outcomes = [
+        Outcome(disposition, outcome, PurgeOutcome[outcome.upper()].reason, count)
+        for (disposition, outcome), count in sorted(counts.rows.items())
+    ]
+    return Purged(counts.rows.total(), outcomes)
 
 
 def _text(purged: Purged) -> Iterator[RenderableType]:

@@ -85,8 +85,22 @@ class Substitution(NamedTuple):
     error: BaseException
 
 
+class Purge(NamedTuple):
+    """Rows of the scheduler's ledger that a `PayloadPurger` has reported, those of a batch that ended alike.
+
+    Attributes:
+        outcome: what became of the payloads: the name of a `PurgeOutcome` in lower case, as "absent".
+        disposition: what was reported.
+        rows: how many there are.
+    """
+
+    outcome: str
+    disposition: Literal["deleted", "retry", "quarantined"]
+    rows: int
+
+
 class PayloadObserver:
-    """Told of everything that an `Externalizer`, and the interceptors that use it, do: a base class for your own.
+    """Told of what an `Externalizer`, its interceptors and a `PayloadPurger` do: a base class for your own.
 
     Override what you need: the methods of this class do nothing. They are called after the fact, by the thread that
     did the work, from any number of threads at the same time, so an observer has to be safe for that. The context
@@ -105,3 +119,6 @@ class PayloadObserver:
 
     def substituted(self, substitution: Substitution) -> None:
         """Take note of a substitute completion that the server accepted, or of an operation that was taken out."""
+
+    def purged(self, purge: Purge) -> None:
+        """Take note of rows of the scheduler's ledger that were reported."""

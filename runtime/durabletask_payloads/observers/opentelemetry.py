@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-    from ._base import Abandonment, Substitution, TraceParent, Transfer, TransferFailure
+    from ._base import Abandonment, Purge, Substitution, TraceParent, Transfer, TransferFailure
 
 __all__ = ["OpenTelemetryObserver"]
 
@@ -76,6 +76,9 @@ class OpenTelemetryObserver(PayloadObserver):
         self._substitutes = meter.create_counter(
             f"{_PREFIX}.substitutes", "{completion}", "Completions that a failure was sent for, or a truncated one."
         )
+        self._purged = meter.create_counter(
+            f"{_PREFIX}.purged", "{row}", "Rows of the scheduler's ledger of purged payloads that were reported."
+        )
 
     def transferred(self, transfer: Transfer) -> None:
         """Count and time `transfer`; a span for it unless the payload was in the cache."""
@@ -110,6 +113,11 @@ class OpenTelemetryObserver(PayloadObserver):
             "error.type": type(substitution.error).__name__,
         }
         self._substitutes.add(1, attributes)
+
+    def purged(self, purge: Purge) -> None:
+        """Count the rows of `purge`."""
+        attributes = {f"{_PREFIX}.disposition": purge.disposition, f"{_PREFIX}.outcome": purge.outcome}
+        self._purged.add(purge.rows, attributes)
 
     def _span(
         self,

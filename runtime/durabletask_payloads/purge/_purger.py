@@ -15,6 +15,8 @@ import grpc
 
 from durabletask_payloads._lifecycle import Closing
 from durabletask_payloads.externalizer._externalizer import Externalizer
+from durabletask_payloads.observers._base import Purge
+from durabletask_payloads.observers._safe import SafeObserver
 from durabletask_payloads.stores._inventory import inventory_of
 from durabletask_payloads_protos import large_payload_purge_pb2 as pb
 from durabletask_payloads_protos.large_payload_purge_pb2_grpc import LargePayloadPurgeStub
@@ -25,6 +27,7 @@ from ._outcomes import PurgeOutcome, purge
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from durabletask_payloads.observers._base import PayloadObserver
     from durabletask_payloads.stores._base import PayloadStoreLike
 
 _log: Final = logging.getLogger("durabletask_payloads.purge")
@@ -77,7 +80,7 @@ class PayloadPurger(Closing):
         channel: to the scheduler, with the metadata of the task hub: see `scheduler_channel`. It stays open.
         batch_size: how many rows are taken at a time: 1 to 1,000.
         concurrency: how many payloads are deleted at a time: 1 to 32.
-        on_report: called with the report of each batch of `start`, on the purger's thread.
+        observer: told of each batch that was reported, by `purged`.
         wait: waits for so many seconds, and returns True if the purger is to end; for tests.
 
     Raises:
@@ -92,7 +95,7 @@ class PayloadPurger(Closing):
         *,
         batch_size: int = 200,
         concurrency: int = _MOST_DELETIONS,
-        on_report: Callable[[PurgeReport], object] | None = None,
+        observer: PayloadObserver | None = None,
         wait: Callable[[float], bool] | None = None,
     ) -> None:
         if not 1 <= batch_size <= _LARGEST_BATCH:
@@ -106,7 +109,7 @@ class PayloadPurger(Closing):
         self._stub = LargePayloadPurgeStub(channel)
         self._batch_size = batch_size
         self._concurrency = concurrency
-        self._on_report = on_report
+        self._safe = None if observer is None else SafeObserver(observer)
         self._stopping = Event()
         self._wait = wait or self._stopping.wait
         self._lock = Lock()
@@ -137,7 +140,14 @@ class PayloadPurger(Closing):
         report = PurgeReport(Counter(found.values()), time.monotonic() - started)
         if found:
             _log_report(report)
+            self._tell(report)
         return report
+
+    def _tell(self, report: PurgeReport) -> None:
+        if self._safe is not None:
+            for outcome, count in report.outcomes.items():
+                event = Purge(outcome.name.lower(), outcome.disposition, count)
+                self._safe.tell(self._safe.observer.purged, event)
 
     def _purge(self, tokens: Iterable[str]) -> dict[str, PurgeOutcome]:
         """Purge payloads side by side; return the outcome of each token."""
@@ -197,7 +207,7 @@ class PayloadPurger(Closing):
         try:
             self.run()
         except RuntimeError:  # the interpreter shuts down: another purger gets the rows
-            _log.info("ended event=purger reason=shutdown")
+            _log.info("purger ended, the interpreter shuts down")
 
     def _step(self) -> float | None:
         """Run a batch. Return the seconds to wait before the next one, or None to end."""
@@ -210,8 +220,6 @@ class PayloadPurger(Closing):
                 return None
             _log.warning("call failed, will retry code=%s seconds=%g", code.name, _WAIT_SECONDS)
             return _WAIT_SECONDS
-        if report.rows and self._on_report is not None:
-            self._on_report(report)
         return _WAIT_SECONDS if report.count("retry") == report.rows else 0.0
 
 
