@@ -30,12 +30,14 @@ ON_A_STORE = {
     "stats": "stats --store {store}",
     "sweep": "sweep --store {store} --older-than 30d",
 }
-# Those that have none, or make no request to it.
+# Those that have none, make no request to it, or have a result all the same: see test_doctor and test_instance.
 OTHERS = {
     "lifecycle-policy": "lifecycle-policy --days 3 --store {store}",
     "fields": "fields",
     "purge": "purge run --store {store} --hub 127.0.0.1:9",
     "demo": "demo",
+    "doctor": "doctor --store {store}",
+    "instance": "instance order-1 --hub 127.0.0.1:1 --store {store}",
 }
 on_a_store = pytest.mark.parametrize("command", ON_A_STORE)
 

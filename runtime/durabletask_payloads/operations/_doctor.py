@@ -142,7 +142,8 @@ class _Examination:
             return None
         self._note("connect", "ok", self.location)
         if not exists:
-            self._note("container", "not ok", f"does not exist: create it, or correct the URL ({self.location})")
+            advice = "create it (the first upload does, where create_container is set), or correct the URL"
+            self._note("container", "not ok", f"{self.location} does not exist: {advice}")
             self._why_skipped = "there is no container"
         return None
 
