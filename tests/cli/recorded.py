@@ -54,6 +54,8 @@ SESSIONS: Final = (
     Session("sweep --older-than 0s"),
     Session("lifecycle-policy --days 90"),
     Session("fields CompleteActivityTask", kinds=("directory",)),
+    Session("doctor --store {url}"),  # the last on a store: it leaves a note there
+    Session("doctor --store {gone}"),
 )
 
 
@@ -136,7 +138,16 @@ def seeded(environment: Mapping[str, str]) -> Place:
             damaged = store.upload(b'"another text"', instance_id="order-18")
         missing = store.upload(b"1")
         store.delete(missing)
-    return Place(environment, {"large": large, "damaged": damaged, "missing": missing})
+    url = environment["DURABLETASK_PAYLOADS_STORE"]
+    return Place(environment, {"large": large, "damaged": damaged, "missing": missing, **_urls(url)})
+
+
+def _urls(url: str) -> dict[str, str]:
+    """Return the URL of the store, with one engine for all runs, and that of a container that does not exist."""
+    if url.startswith("file:"):
+        return {"url": url, "gone": f"{url}?container_name=no-such-place"}
+    option = "?engine=azure-storage-blob" if url.startswith("azurite:") else ""
+    return {"url": f"{url}{option}", "gone": f"{url.replace(_PLACE, 'no-such-place')}{option}"}
 
 
 # ---- recording -----------------------------------------------------------------------------------------------------
@@ -177,6 +188,7 @@ _MASKS: Final = (
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z", "2026-01-31T12:00:00Z"),
     (r"\b\d{4}-\d\d-\d\d\b", "2026-01-31"),
     (r"\b127\.0\.0\.1:\d{5}\b", "127.0.0.1:10000"),
+    (r"(?<!\.)\b[0-9a-f]{16}\b", "0123456789abcdef"),  # a fingerprint: the port is in it
     (r"(?<=/tmp/)[a-z0-9_]{8}\b", "recorded"),
 )
 

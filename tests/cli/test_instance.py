@@ -19,7 +19,7 @@ from durabletask_payloads import DirectoryPayloadStore, Externalizer, store_from
 from durabletask_payloads.cli import main
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
     from durabletask.internal import orchestrator_service_pb2 as pb
@@ -63,7 +63,7 @@ class Written(NamedTuple):
 
 
 @contextlib.contextmanager
-def written(url: str) -> Iterator[Written]:
+def written(url: str) -> Generator[Written]:
     backend = Backend()
     with running(backend) as address, store_from_url(f"{url}{'&' if '?' in url else '?'}{LIMIT}") as store:
         with contextlib.ExitStack() as stack:

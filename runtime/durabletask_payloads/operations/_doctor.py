@@ -306,7 +306,7 @@ class _Examination:
         elif self._no_list:
             self._note(name, "skipped", f"those of others cannot be listed{left}")
         else:
-            self._note(name, "ok", f"{fingerprint(self.own)}: no process has left others{left}")
+            self._note(name, "ok", f"{fingerprint(self.own)}: no process has left different ones{left}")
 
     def hub(self, hub: Hub) -> None:
         """Check that the hub answers and may be read."""
