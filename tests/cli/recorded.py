@@ -18,7 +18,10 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from unittest import mock
 
+from durabletask.internal import orchestrator_service_pb2 as pb
+from google.protobuf.wrappers_pb2 import StringValue
 from tests.support.fixtures import made
+from tests.support.server import ScriptedServer, serving
 
 from durabletask_payloads import DirectoryPayloadStore, store_from_url
 from durabletask_payloads.cli import main
@@ -54,6 +57,7 @@ SESSIONS: Final = (
     Session("sweep --older-than 0s"),
     Session("lifecycle-policy --days 90"),
     Session("fields CompleteActivityTask", kinds=("directory",)),
+    Session("instance order-17 --hub {hub}"),
     Session("doctor --store {url}"),  # the last on a store: it leaves a note there
     Session("doctor --store {gone}"),
 )
@@ -155,8 +159,32 @@ def _urls(url: str) -> dict[str, str]:
 
 def recorded(kind: Kind, place: AbstractContextManager[Place]) -> str:
     """Run all sessions of that kind and return what they print, masked."""
-    with place as opened:
-        return "\n".join(_session(session, opened) for session in SESSIONS if kind in session.kinds)
+    with place as opened, _hub(opened.values) as hub:
+        with_hub = Place(opened.environment, {**opened.values, "hub": hub})
+        return "\n".join(_session(session, with_hub) for session in SESSIONS if kind in session.kinds)
+
+
+@contextlib.contextmanager
+def _hub(tokens: Mapping[str, str]) -> Generator[str]:
+    """A hub with the orchestration order-17, whose payloads are those of `seeded`; yields its address."""
+    state = pb.OrchestrationState(
+        instanceId="order-17",
+        orchestrationStatus=pb.ORCHESTRATION_STATUS_COMPLETED,
+        input=StringValue(value=tokens["large"]),
+        output=StringValue(value='"shipped"'),
+    )
+    started = pb.HistoryEvent(executionStarted=pb.ExecutionStartedEvent(input=StringValue(value=tokens["large"])))
+    scheduled = pb.HistoryEvent(taskScheduled=pb.TaskScheduledEvent(input=StringValue(value=tokens["damaged"])))
+    completed = pb.HistoryEvent(taskCompleted=pb.TaskCompletedEvent(result=StringValue(value=tokens["missing"])))
+    server = ScriptedServer()
+    server.answers["GetInstance"] = lambda request, context: pb.GetInstanceResponse(
+        exists=True, orchestrationState=state
+    )
+    server.answers["StreamInstanceHistory"] = lambda request, context: iter(
+        [pb.HistoryChunk(events=[started, scheduled, completed])]
+    )
+    with serving(server) as address:
+        yield address
 
 
 def golden(kind: Kind) -> Path:

@@ -184,8 +184,8 @@ def test_an_rpc_without_payloads(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_an_option_that_is_none(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
-    said = complaint_of(command.name, [command.name, "--qwerty"], 2, capsys)
-    assert said == f"No such option: --qwerty: see durabletask-payloads {command.name} --help"
+    said = complaint_of(command.name, [command.name, "--xyz"], 2, capsys)
+    assert said == f"No such option: --xyz: see durabletask-payloads {command.name} --help"
 
 
 @pytest.mark.parametrize(

@@ -425,6 +425,17 @@ def test_a_hub_that_cannot_be_reached(tmp_path: Path, capsys: pytest.CaptureFixt
     assert f"the task hub at {address} failed in Hello: UNAVAILABLE" in checks["hub"][1]
 
 
+def test_a_task_hub_without_an_address(
+    directory: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DURABLETASK_PAYLOADS_HUB", raising=False)
+    assert main(["doctor", "--store", directory.url, "--taskhub", "orders"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("durabletask-payloads doctor: no hub is named: pass --hub HOST[:PORT]")
+    assert directory.names() == []
+
+
 # ---- as text -------------------------------------------------------------------------------------------------------
 
 

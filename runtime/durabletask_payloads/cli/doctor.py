@@ -35,7 +35,7 @@ def doctor(
     with ExitStack() as stack:
         opened = stack.enter_context(open_store(store))
         opened_hub = None
-        if hub:
+        if hub or taskhub or credential != "none":
             opened_hub = stack.enter_context(open_hub(hub, taskhub=taskhub, credential=credential, secure=secure))
         found = diagnose(opened, opened_hub)
     print_result(found, _text, as_json=as_json)

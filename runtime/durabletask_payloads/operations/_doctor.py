@@ -142,7 +142,9 @@ class _Examination:
             return None
         self._note("connect", "ok", self.location)
         if not exists:
-            advice = "create it (the first upload does, where create_container is set), or correct the URL"
+            may_create: object = getattr(self._store.options, "create_container", True)  # a bucket never is
+            alone = " (the first upload does, where create_container is set)" if may_create else ""
+            advice = f"create it{alone}, or correct the URL"
             self._note("container", "not ok", f"{self.location} does not exist: {advice}")
             self._why_skipped = "there is no container"
         return None
