@@ -11,9 +11,12 @@ from unittest import mock
 
 import grpc
 import pytest
+from durabletask.internal import orchestrator_service_pb2 as pb
+from google.protobuf.wrappers_pb2 import StringValue
 from tests.support.backend import RedeliveringBackend, running
 from tests.support.fixtures import needs_obstore
 from tests.support.hub import LEDGER_ID, Hub, calls_digest
+from tests.support.server import ScriptedServer, serving
 
 from durabletask_payloads import DirectoryPayloadStore, Externalizer, store_from_url
 from durabletask_payloads.cli import main
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from pathlib import Path
 
-    from durabletask.internal import orchestrator_service_pb2 as pb
     from tests.support.azurite import Azurite
     from tests.support.s3 import S3
 
@@ -176,6 +178,26 @@ def test_each_token_is_downloaded_once(on_disk: Written, capsys: pytest.CaptureF
     tokens = [one["token"] for one in found["payloads"] if one["token"]]
     assert len(tokens) > len(set(tokens))
     assert sorted(asked) == sorted(set(tokens))
+
+
+def test_stack_traces_are_listed_where_they_are_tokens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A message over its budget has tokens there; otherwise they are no payloads."""
+    with DirectoryPayloadStore(tmp_path) as store:
+        token = store.upload(b"Traceback")
+    traces = (token, "Traceback")
+    failures = [pb.TaskFailureDetails(stackTrace=StringValue(value=text)) for text in traces]
+    events = [pb.HistoryEvent(taskFailed=pb.TaskFailedEvent(failureDetails=failure)) for failure in failures]
+    server = ScriptedServer()
+    state = pb.OrchestrationState(instanceId="order-1")
+    server.answers["GetInstance"] = lambda request, context: pb.GetInstanceResponse(
+        exists=True, orchestrationState=state
+    )
+    server.answers["StreamInstanceHistory"] = lambda request, context: iter([pb.HistoryChunk(events=events)])
+    with serving(server) as address:
+        found = ran(["instance", "order-1", "--hub", address, "--store", tmp_path.as_uri()], capsys)
+    (trace,) = found["payloads"]
+    assert (trace["place"], trace["field"]) == ("event 1", "TaskFailureDetails.stackTrace")
+    assert (trace["token"], trace["size"]) == (token, 9)
 
 
 # ---- saving --------------------------------------------------------------------------------------------------------

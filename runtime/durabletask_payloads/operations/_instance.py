@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import durabletask.internal.orchestrator_service_pb2 as pb
 
+import durabletask_payloads_walkers as walkers
 from durabletask_payloads._errors import PayloadError, PayloadStoreUnavailableError
 from durabletask_payloads.externalizer._plan import ExternalizePlan
 from durabletask_payloads.externalizer._walkers import check_schema, walkers_by_class
@@ -104,6 +105,8 @@ def instance_payloads(
     found: list[InstancePayload] = []
     for place, message in _messages(hub, state, instance_id):
         for field, text in _texts(message):
+            if walkers.FIELDS[field] != "payload" and not reader.is_token(text):
+                continue  # a stack trace, of which only a message over its budget makes a token
             found.append(reader.payload(place, field, text))
             if on_payload is not None:
                 on_payload(len(found))
@@ -141,7 +144,6 @@ def _texts(message: Message) -> Iterator[tuple[str, str]]:
     if walk is None:
         return
     # The walkers that upload pass every text that is not empty: tokens too, since nothing is taken for one here.
-    # Diagnostics are those fields that only a message over its budget has tokens in.
     plan = ExternalizePlan(0, _UNLIMITED, lambda _: False, include_diagnostics=True)
     walk(message, plan)
     for upload in plan.uploads:
@@ -158,7 +160,7 @@ class _Reader:
         self._read: dict[str, tuple[int | None, str | None, str | None]] = {}
 
     def payload(self, place: str, field: str, text: str) -> InstancePayload:
-        if not self._is_token(text):
+        if not self.is_token(text):
             content = text.encode()
             return InstancePayload(place, field, len(content), None, None, self._kept(place, field, content))
         if text not in self._read:
@@ -166,7 +168,7 @@ class _Reader:
         size, trouble, file = self._read[text]
         return InstancePayload(place, field, size, text, trouble, file)
 
-    def _is_token(self, text: str) -> bool:
+    def is_token(self, text: str) -> bool:
         """Return whether `text` is a token of any store: also of one that this one is not."""
         known = self._store.is_known_token(text)
         return known or PayloadToken.parse(text) is not None or ObjectToken.parse(text) is not None
