@@ -23,6 +23,7 @@ from durabletask_payloads import (
 )
 from durabletask_payloads.stores._blob_client import Attempt, BlobProperties, RequestFailedError
 from durabletask_payloads.stores._inventory import REST, ListedStore, PayloadInventory, StoredPayload, inventory_of
+from durabletask_payloads.stores._notes import NotedContainer, note_name
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
 
 if TYPE_CHECKING:
@@ -254,3 +255,16 @@ def test_a_store_that_cannot_be_listed() -> None:
     assert not isinstance(Other(), ListedStore)
     with pytest.raises(TypeError, match=r"Other cannot be listed: it has no method inventory\(\)"):
         inventory_of(Other())
+
+
+@pytest.mark.parametrize("name", ["settings-1.json", "settings-0123456789abcdef", f"{'0' * 32}", "../x"])
+def test_a_note_has_a_name_that_no_payload_has(name: str, tmp_path: Path) -> None:
+    with DirectoryPayloadStore(tmp_path) as store:
+        store.upload(b"1")
+        inventory = store.inventory()
+        assert isinstance(inventory, NotedContainer)
+        with pytest.raises(ValueError, match=r"the name of a note is settings-<16 hex digits>\.json"):
+            inventory.leave_note(name, b"{}")
+        assert list(inventory.notes()) == []
+        inventory.leave_note(note_name("0123456789abcdef"), b"{}")
+        assert list(inventory.notes()) == [("settings-0123456789abcdef.json", b"{}")]
