@@ -1,12 +1,35 @@
-"""Fixtures for all tests."""
+"""Fixtures for all tests, and Azurite installed before the first one."""
 
 from __future__ import annotations
 
 import sys
 
+import pytest
+from tests.support import azurite as emulator
 from tests.support.fixtures import azurite, bucket, container, engine, proxy, s3, walks
 
 # There is no obstore for it that has what the store needs.
 collect_ignore_glob = ["stores/test_object_*.py"] if sys.version_info < (3, 11) else []
 
 __all__ = ["azurite", "bucket", "container", "engine", "proxy", "s3", "walks"]
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """With pytest-xdist, install Azurite here, before there are processes that would each try."""
+    if session.config.getoption("numprocesses", None):
+        _install()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Without it, install Azurite only if a test asks for it."""
+    names = {name for item in session.items if isinstance(item, pytest.Function) for name in item.fixturenames}
+    if "azurite" in names and not session.config.option.collectonly:
+        _install()
+
+
+def _install() -> None:
+    """Install Azurite if it is not, or end the run with one line: hundreds of tests need it."""
+    try:
+        emulator.installed()
+    except (ImportError, emulator.AzuriteError) as error:
+        raise pytest.UsageError(str(error)) from None

@@ -79,7 +79,11 @@ def check_types(
 ) -> None:
     """Raise TypeError unless the attributes `names` of `options` are of `types`. Shows up to 40 characters."""
     for name in names:
-        value: object = getattr(options, name)
-        if not isinstance(value, types):
-            shown = f"of type {type(value).__name__}" if secret else f"{value!r:.40}"
-            raise TypeError(f"{name} is {shown}: it must be {wanted}")
+        check_type(name, getattr(options, name), types, wanted, secret=secret)
+
+
+def check_type(name: str, value: object, types: type | UnionType, wanted: str, *, secret: bool = False) -> None:
+    """Raise TypeError unless `value`, of the setting `name`, is of `types`. Shows up to 40 characters."""
+    if not isinstance(value, types):
+        shown = f"of type {type(value).__name__}" if secret else f"{value!r:.40}"
+        raise TypeError(f"{name} is {shown}: it must be {wanted}")

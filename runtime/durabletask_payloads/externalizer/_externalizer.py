@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from durabletask_payloads._errors import PayloadError
 from durabletask_payloads._lifecycle import Closing
 from durabletask_payloads.observers._safe import SafeObserver
+from durabletask_payloads._options import LargePayloadStorageOptions, check_type
 from durabletask_payloads.stores._base import PayloadStore
 
 from ._cache import PayloadCache
@@ -59,6 +60,7 @@ class Externalizer(Closing):
 
     Raises:
         ValueError: a setting is out of its range.
+        TypeError: `store` is no store, or a setting is of another type.
     """
 
     def __init__(
@@ -71,8 +73,10 @@ class Externalizer(Closing):
         strict: bool = False,
         observer: PayloadObserver | None = None,
     ) -> None:
-        if not hasattr(store, "is_known_token"):
-            raise TypeError(f"store is of type {type(store).__name__}: an Externalizer needs a payload store")
+        _check_store(store)
+        check_type("concurrency", concurrency, int, "a number of transfers, as an int")
+        check_type("cache_bytes", cache_bytes, int, "a number of bytes, as an int")
+        check_type("message_budget_bytes", message_budget_bytes, int | None, "a number of bytes, as an int, or None")
         if concurrency < 1:
             raise ValueError(f"concurrency is {concurrency}: at least one transfer has to be allowed")
         if cache_bytes < 0:
@@ -272,6 +276,18 @@ class Externalizer(Closing):
             wait: return only when they have ended.
         """
         self._transfers.close(wait=wait)
+
+
+def _check_store(store: object) -> None:
+    name = store.__name__ if isinstance(store, type) else type(store).__name__
+    if isinstance(store, type):
+        raise TypeError(f"store is the class {name}: pass an instance of it")
+    if isinstance(store, LargePayloadStorageOptions):
+        raise TypeError(f"store is of type {name}, the options of one: pass the store that is made of them")
+    if not hasattr(store, "is_known_token"):
+        raise TypeError(
+            f"store is of type {name}: it must be a payload store, as in BlobPayloadStore(BlobPayloadStoreOptions(...))"
+        )
 
 
 def _batches_of(plan: UploadPlan) -> list[list[PlannedUpload]]:

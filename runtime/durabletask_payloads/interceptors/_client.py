@@ -15,6 +15,7 @@ from durabletask_payloads._errors import (
     PayloadTooLargeError,
 )
 
+from ._peers import look_for_worker_without
 from ._protocol import Place, log, places_of, refused_for_size, result_of, too_large
 from ._verdict import as_payload_error
 
@@ -98,6 +99,7 @@ class ClientPayloads:
         self._warn(reading)
 
     def _reading(self, response: Message, instance_id: str | None, all_or_nothing: bool) -> _Reading:
+        look_for_worker_without(response, self.externalizer.store.is_known_token)
         return _Reading(response, instance_id, all_or_nothing or self._unreadable == "raise")
 
     def _warn(self, reading: _Reading) -> None:

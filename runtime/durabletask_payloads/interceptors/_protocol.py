@@ -45,8 +45,9 @@ _DEFAULT_LIMIT: Final = 4_000_000
 # The timeout of a call of our own, in seconds.
 OWN_TIMEOUT_SECONDS: Final = 30.0
 
-# An enum value is an int at run time, its own type exists for the checkers only.
+# Enum values are ints at run time, their own type exists for the checkers only.
 _COMPLETED: Final = cast("pb.OrchestrationStatus.ValueType", 1)
+FAILED: Final = cast("pb.OrchestrationStatus.ValueType", 3)
 
 
 # ---- names ---------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # How much of a credential's text goes into an error, in characters.
-_LONGEST_REASON: Final = 340
+_LONGEST_REASON: Final = 480
 # What a credential may quote in its text: the values of parameters, and tokens.
 _SECRET: Final = re.compile(
     r"(?i)\b(?:sig|signature|secret|client_secret|password|assertion|client_assertion|\w*token|\w*key)=[^\s&;]+"
@@ -82,10 +82,20 @@ def _reasons(error: ClientAuthenticationError) -> str:
     """Return why a credential has no token, on one line. A chain of them has a line for each, which all get a share."""
     text = _SECRET.sub("...", str(error.message).partition("\nErrorCode:")[0])  # which the storage client appends
     reasons = [
-        re.sub(rf"{re.escape(name)} authentication unavailable[,.]? ?", "", reason) or "unavailable"
+        re.sub(rf"{re.escape(name)} authentication unavailable[,.]? ?", "", reason).partition(". ")[0] or "unavailable"
         for name, reason in re.findall(r"^\t(\w+): (.*)$", text, re.MULTILINE)
     ]
     names = [name.removesuffix("Credential") for name in re.findall(r"^\t(\w+): ", text, re.MULTILINE)]
     parts = [f"{name}: {reason}" for name, reason in zip(names, reasons, strict=True)] or [" ".join(text.split())]
-    share = _LONGEST_REASON // len(parts) - len("; ")
-    return "; ".join(part if len(part) <= share else f"{part[: share - 3].rstrip()}..." for part in parts)
+    return "; ".join(_cut(parts, _LONGEST_REASON - len("; ") * (len(parts) - 1)))
+
+
+def _cut(parts: list[str], longest: int) -> list[str]:
+    """Return `parts` cut to `longest` characters together: those that are short leave theirs to the others."""
+    left, limit = longest, longest
+    for done, size in enumerate(sorted(map(len, parts))):
+        limit = left // (len(parts) - done)
+        if size > limit:
+            break
+        left -= size
+    return [part if len(part) <= limit else f"{part[: limit - 3].rstrip()}..." for part in parts]

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _HERE: Final = Path(__file__).parent
 _START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 15.0
+# npm repeats a request for more than a minute by itself, and waits for five for a server that says nothing.
+_PATIENCE: Final = ("--fetch-retries=2", "--fetch-retry-mintimeout=500", "--fetch-timeout=30000")
 # Azurite's own, published account: no secret.
 _ACCOUNT: Final = "devstoreaccount1"
 _KEY: Final = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -178,6 +180,15 @@ def _node() -> Path:
     return folder / "node.exe" if os.name == "nt" else folder / "bin/node"
 
 
+def _reason(output: str) -> str:
+    """Return the line of npm's output that says why it failed, without the user of a URL."""
+    lines = re.findall(r"^npm (?:error|ERR!) (.*\S)", output, re.MULTILINE)
+    reason = next((line for line in lines if "reason:" in line), None) or next(
+        (line for line in lines if not line.startswith(("code ", "errno ", "syscall "))), output.strip()[-500:]
+    )
+    return re.sub(r"//[^/@\s]*@", "//", reason).rstrip(".")
+
+
 def _cache() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "durabletask-payloads"
@@ -197,7 +208,7 @@ def installed() -> Path:
             shutil.copy(_HERE / name, draft)
         npm = _node_folder() / "lib/node_modules/npm/bin/npm-cli.js"
         done = subprocess.run(
-            [str(_node()), str(npm), "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
+            [str(_node()), str(npm), "ci", "--no-audit", "--no-fund", "--ignore-scripts", *_PATIENCE],
             cwd=draft,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -205,7 +216,10 @@ def installed() -> Path:
             text=True,
         )
         if done.returncode != 0:
-            raise AzuriteError(f"npm could not install Azurite (exit code {done.returncode}): {done.stdout.strip()}")
+            raise AzuriteError(
+                f"npm cannot install Azurite, which the tests need once: {_reason(done.stdout)}. Set the registry or "
+                "the proxy that npm is to use (npm_config_registry, HTTPS_PROXY), and try again"
+            )
         try:
             draft.rename(folder)
         except OSError:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 import grpc
 
+from durabletask_payloads.interceptors._peers import look_for_client_without
 from durabletask_payloads.interceptors._protocol import OWN_TIMEOUT_SECONDS, log
 from durabletask_payloads.interceptors._read_ahead import Entry, ReadAheadStream
 from durabletask_payloads.interceptors._verdict import Abandon
@@ -123,7 +124,10 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
     # ---- arrival ----------------------------------------------------------------------------------------------
 
     def _look_at(self, message: Message) -> _Arrived:
-        item = self._registry.arrived(cast("pb.WorkItem", message), self)  # what the method returns
+        work = cast("pb.WorkItem", message)  # what the method returns
+        item = self._registry.arrived(work, self)
+        if item is not None:
+            look_for_client_without(work)
         try:
             return _Arrived(message, item is None or not self._externalizer.has_tokens(message), item)
         except BaseException:  # of the store's is_known_token: it is raised again where the item can be abandoned

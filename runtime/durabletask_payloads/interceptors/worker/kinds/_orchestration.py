@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 from operator import methodcaller
-from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, cast
 
-from durabletask_payloads.interceptors._protocol import new
+from durabletask_payloads.interceptors._protocol import FAILED, new
 from durabletask_payloads.interceptors.worker._truncation import describe
 
 from ._base import WorkItem, trace_parent
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from durabletask_payloads.observers._base import TraceParent, WorkItemKind
 
     from ._base import Completion, Holder, Key
-
-# ORCHESTRATION_STATUS_FAILED, a number of the wire format; the type of an enum value exists for the checkers only.
-_FAILED: Final = cast("pb.OrchestrationStatus.ValueType", 3)
 
 
 class Lock(NamedTuple):
@@ -154,7 +151,7 @@ class Orchestration(WorkItem):
             added.targetInstanceId.value = lock.entity_id
             added.parentInstanceId.value = self.instance_id
         completion = response.actions.add(id=completion_id).completeOrchestration
-        completion.orchestrationStatus = _FAILED
+        completion.orchestrationStatus = FAILED
         describe(completion.failureDetails, error)
         return response
 
