@@ -87,10 +87,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {GENERATOR_VERSION}")
     parser.parse_args(arguments)
-    if sys.stdin.isatty():
+    sent = b"" if sys.stdin.isatty() else sys.stdin.buffer.read()
+    if not sent:  # protoc sends at least the names of files
         return _refuse("protoc runs this program: protoc --durabletask-payloads_out=DIR ..., see --help")
     try:
-        request = CodeGeneratorRequest.FromString(sys.stdin.buffer.read())
+        request = CodeGeneratorRequest.FromString(sent)
     except DecodeError:
         return _refuse("standard input is not a CodeGeneratorRequest, as protoc sends it")
     sys.stdout.buffer.write(generate(request).SerializeToString())

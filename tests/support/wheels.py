@@ -69,3 +69,11 @@ class Environment:
         # Most of what is installed is never imported: Python compiles the rest as it goes.
         pip = (self.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile")
         run(*pip, *lock, *requirements, cwd=self._folder)
+
+
+def installed(dist: Path, folder: Path, extras: str = "", *further: str) -> Path:
+    """Return the scripts of a new environment in `folder` that has the wheel of `dist`, and `further` packages."""
+    (wheel,) = dist.glob("*.whl")
+    environment = Environment(folder)
+    environment.install(f"{wheel}{extras}", *further)
+    return environment.scripts

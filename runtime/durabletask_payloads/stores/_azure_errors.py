@@ -82,7 +82,8 @@ def _reasons(error: ClientAuthenticationError) -> str:
     """Return why a credential has no token, on one line. A chain of them has a line for each, which all get a share."""
     text = _SECRET.sub("...", str(error.message).partition("\nErrorCode:")[0])  # which the storage client appends
     reasons = [
-        re.sub(rf"{re.escape(name)} authentication unavailable[,.]? ?", "", reason).partition(". ")[0] or "unavailable"
+        re.sub(rf"{re.escape(name)} authentication unavailable[,.]? ?", "", reason).partition(". ")[0].rstrip(".")
+        or "unavailable"
         for name, reason in re.findall(r"^\t(\w+): (.*)$", text, re.MULTILINE)
     ]
     names = [name.removesuffix("Credential") for name in re.findall(r"^\t(\w+): ", text, re.MULTILINE)]

@@ -109,8 +109,7 @@ class InMemoryPayloadStore(TokenStore):
         stored = self._stored.get(name_in_container(token, self._container))
         if stored is None:
             raise PayloadNotFoundError(
-                f"{token}: payload not found in this process: it was deleted, or stored by another process, or "
-                "by another store, as where payload_store= of the SDK is used beside the interceptor"
+                f"{token}: payload not found in this process: it was deleted, or stored by another store or process"
             )
         return stored
 

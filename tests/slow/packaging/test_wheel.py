@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.documents import PAGES
-from tests.support.wheels import ROOT, Environment, build, result, run
+from tests.support.wheels import ROOT, Environment, installed, result, run
 
 PACKAGES = {
     "durabletask_payloads",
@@ -20,27 +20,6 @@ PACKAGES = {
 }
 PROGRAMS = ("durabletask-payloads", "durabletask-payloads-codegen", "protoc-gen-durabletask-payloads")
 OLD_PYTHON = ["tomli"] if sys.version_info < (3, 11) else []
-
-
-@pytest.fixture(scope="module")
-def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the sdist, and the wheel that was built from it."""
-    folder = tmp_path_factory.mktemp("dist")
-    build(folder)
-    return folder
-
-
-def installed(dist: Path, folder: Path, extras: str = "") -> Path:
-    """The scripts of a new environment that has the wheel."""
-    (wheel,) = dist.glob("*.whl")
-    environment = Environment(folder)
-    environment.install(f"{wheel}{extras}")
-    return environment.scripts
-
-
-@pytest.fixture(scope="module")
-def bare(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return installed(dist, tmp_path_factory.mktemp("bare"))
 
 
 def test_what_is_in_the_wheel(dist: Path) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import grpc
 
+from durabletask_payloads._errors import PayloadNotFoundError, PayloadTokenError
 from durabletask_payloads.interceptors._protocol import log
 from durabletask_payloads.interceptors._verdict import Abandon
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
     from ._registry import Registry
     from .kinds import WorkItem
+
+
+# A mistake that ends in such an error: the token is that of a store which the interceptor does not know.
+_TWO_STORES: Final = ". If payload_store= of the SDK is set beside the interceptor, remove it, or give both one store"
 
 
 class Arrival(Enum):
@@ -60,7 +65,12 @@ def deexternalize_arrival(
                 return Arrival.HAND_OVER
         except BaseException as reason:
             return _abandon(item, reason, registry)
-    log.error("completing work item as failed %s error=%s", item.log_fields, verdict.error)
+    log.error(
+        "completing work item as failed %s error=%s%s",
+        item.log_fields,
+        verdict.error,
+        _TWO_STORES if isinstance(error, PayloadNotFoundError | PayloadTokenError) else "",
+    )
     code = send(item, item.failed_arrival(work, verdict.error))
     if code is grpc.StatusCode.OK:
         registry.done(item)
