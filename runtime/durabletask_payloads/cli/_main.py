@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -36,6 +37,8 @@ def _run(arguments: list[str]) -> int:
         return 0
     # gRPC's own lines on standard error, such as that a server has gone. Processes that a command starts inherit it.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # Why a credential has no token is in our error, on its one line.
+    logging.getLogger("azure").addHandler(logging.NullHandler())
     try:
         from ._app import run
     except ModuleNotFoundError as error:

@@ -54,9 +54,10 @@ def deexternalize_arrival(
         return Arrival.HAND_OVER
     except BaseException as reason:  # whatever a store raises concerns this item alone
         error = reason
+    hint = _TWO_STORES if isinstance(error, PayloadNotFoundError | PayloadTokenError) else ""
     verdict = registry.judge(item, error, "download")
     if isinstance(verdict, Abandon):
-        registry.abandoning(item, verdict.delay, error)
+        registry.abandoning(item, verdict.delay, error, hint)
         return verdict
     if item.has_parts:
         try:
@@ -65,12 +66,7 @@ def deexternalize_arrival(
                 return Arrival.HAND_OVER
         except BaseException as reason:
             return _abandon(item, reason, registry)
-    log.error(
-        "completing work item as failed %s error=%s%s",
-        item.log_fields,
-        verdict.error,
-        _TWO_STORES if isinstance(error, PayloadNotFoundError | PayloadTokenError) else "",
-    )
+    log.error("completing work item as failed %s error=%s%s", item.log_fields, verdict.error, hint)
     code = send(item, item.failed_arrival(work, verdict.error))
     if code is grpc.StatusCode.OK:
         registry.done(item)

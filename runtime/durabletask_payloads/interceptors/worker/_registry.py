@@ -159,9 +159,9 @@ class Registry:
 
     # ---- reports ----------------------------------------------------------------------------------------------
 
-    def abandoning(self, item: WorkItem, delay: float, error: BaseException) -> None:
-        """Report that `item` is abandoned in `delay` seconds."""
-        log.warning("abandoning work item %s delay=%.2g error=%s", item.log_fields, delay, error)
+    def abandoning(self, item: WorkItem, delay: float, error: BaseException, hint: str = "") -> None:
+        """Report that `item` is abandoned in `delay` seconds, with a hint for the log."""
+        log.warning("abandoning work item %s delay=%.2g error=%s%s", item.log_fields, delay, error, hint)
         if self._safe is not None:
             self._safe.tell(self._safe.observer.abandoned, Abandonment(item.kind, item.instance_id, delay, error))
 
