@@ -47,7 +47,10 @@ RUNTIME = House(
         Room("registry", ("interceptors/worker/_registry",)),
         Room("kinds of work items", ("interceptors/worker/kinds/",)),
         Room("failures", ("interceptors/_verdict", "interceptors/worker/_truncation")),
-        Room("protocol", ("interceptors/_protocol", "interceptors/_calls", "interceptors/_read_ahead")),
+        Room(
+            "protocol",
+            ("interceptors/_protocol", "interceptors/_calls", "interceptors/_read_ahead", "interceptors/_peers"),
+        ),
         Room("externalizer", ("externalizer/",)),
         Room("observers", ("observers/",)),
         Room("stores", ("stores/",)),

@@ -46,7 +46,7 @@ def build(folder: Path, *options: str) -> Path:
 
 
 class Environment:
-    """A new virtual environment in a folder, with pip.
+    """A new virtual environment in a folder. The pip of this one installs into it: one of its own takes seconds.
 
     Attributes:
         scripts: the folder of its programs.
@@ -54,7 +54,7 @@ class Environment:
     """
 
     def __init__(self, folder: Path) -> None:
-        venv.create(folder, with_pip=True)
+        venv.create(folder, with_pip=False)
         self.scripts = folder / ("Scripts" if sys.platform == "win32" else "bin")
         self.python = self.scripts / "python"
         self._folder = folder
@@ -67,8 +67,8 @@ class Environment:
         """
         lock = ("-c", ROOT / "dev.lock") if locked else ()
         # Most of what is installed is never imported: Python compiles the rest as it goes.
-        pip = (self.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile")
-        run(*pip, *lock, *requirements, cwd=self._folder)
+        pip = (sys.executable, "-m", "pip", "--python", self.python, "install", "--no-compile")
+        run(*pip, "--quiet", "--disable-pip-version-check", *lock, *requirements, cwd=self._folder)
 
 
 def installed(dist: Path, folder: Path, extras: str = "", *further: str) -> Path:

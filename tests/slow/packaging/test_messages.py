@@ -287,7 +287,7 @@ CLIENT_WITHOUT = (
 )
 TWO_STORES = (
     r"(durabletask_payloads\.interceptors completing orchestration \w+ as failed, its payload cannot be downloaded: "
-    r"blob:v1:\S+: payload not found in this process: it was deleted, or stored by another store or process\. "
+    r"gave up after 1 deliveries: blob:v1:\S+: payload not found in this process: it was deleted, or stored by another store or process\. "
     r"If payload_store= of the SDK is set beside the interceptor, remove it, or give both one store\n){2}"
 )
 
@@ -297,7 +297,11 @@ TWO_STORES = (
     [
         ("client only", rf"(FAILED {re.escape(PARSED)}\n.*\n){{2}}", WORKER_WITHOUT),
         ("worker only", rf"(COMPLETED \nJSONDecodeError {re.escape(PARSED)}\n){{2}}", CLIENT_WITHOUT),
-        ("two stores", r"(FAILED blob:v1:\S+: payload not found in this process: .*\n.*\n){2}", TWO_STORES),
+        (
+            "two stores",
+            r"(FAILED gave up after 1 deliveries: blob:v1:\S+: payload not found in this process: .*\n.*\n){2}",
+            TWO_STORES,
+        ),
         ("one store", r"(COMPLETED \n1500000\n){2}", ""),
     ],
 )

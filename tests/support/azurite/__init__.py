@@ -27,7 +27,12 @@ _HERE: Final = Path(__file__).parent
 _START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 15.0
 # npm repeats a request for more than a minute by itself, and waits for five for a server that says nothing.
-_PATIENCE: Final = ("--fetch-retries=2", "--fetch-retry-mintimeout=500", "--fetch-timeout=30000")
+_PATIENCE: Final = (
+    "--fetch-retries=2",
+    "--fetch-retry-mintimeout=500",
+    "--fetch-retry-factor=2",
+    "--fetch-timeout=30000",
+)
 # Azurite's own, published account: no secret.
 _ACCOUNT: Final = "devstoreaccount1"
 _KEY: Final = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
