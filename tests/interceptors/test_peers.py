@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import durabletask.internal.orchestrator_service_pb2 as pb
 import pytest
-from durabletask.internal import shared
+from durabletask.serialization import JsonDataConverter
 from google.protobuf.wrappers_pb2 import StringValue
 
 from durabletask_payloads import InMemoryPayloadStore
@@ -17,6 +17,7 @@ from durabletask_payloads.interceptors import _peers
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+from_json = JsonDataConverter().deserialize  # with which workers and clients of the SDK read payloads
 LIMIT = 1024 * 1024
 STORE = InMemoryPayloadStore()
 TOKEN = STORE.upload(b"1")
@@ -83,7 +84,7 @@ def failed(parse: Callable[[str], object], text: str, payload: str) -> pb.GetIns
 
 def test_a_token_that_the_sdk_parsed(caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(2):
-        _peers.look_for_worker_without(failed(shared.from_json, TOKEN, TOKEN), STORE.is_known_token)
+        _peers.look_for_worker_without(failed(from_json, TOKEN, TOKEN), STORE.is_known_token)
     (line,) = caplog.messages
     assert "instance=order-17" in line
 
@@ -92,8 +93,8 @@ def test_a_token_that_the_sdk_parsed(caplog: pytest.LogCaptureFixture) -> None:
     ("parse", "text", "payload"),
     [
         (json.loads, "<html>", TOKEN),  # the application, of something else: the same text, but not by the SDK
-        (shared.from_json, "<html>", "<html>"),  # the input was no token
-        (shared.from_json, "[<html>", TOKEN),  # another text: no token begins so
+        (from_json, "<html>", "<html>"),  # the input was no token
+        (from_json, "[<html>", TOKEN),  # another text: no token begins so
     ],
     ids=["application", "no token", "another error"],
 )

@@ -287,7 +287,8 @@ CLIENT_WITHOUT = (
 )
 TWO_STORES = (
     r"(durabletask_payloads\.interceptors completing orchestration \w+ as failed, its payload cannot be downloaded: "
-    r"gave up after 1 deliveries: blob:v1:\S+: payload not found in this process: it was deleted, or stored by another store or process\. "
+    r"gave up after 1 deliveries: blob:v1:\S+: "
+    r"payload not found in this process: it was deleted, or stored by another store or process\. "
     r"If payload_store= of the SDK is set beside the interceptor, remove it, or give both one store\n){2}"
 )
 
@@ -395,7 +396,7 @@ def test_without_the_packages_of_npm_the_tests_end_at_once(tmp_path: Path, optio
     lines = [line for line in (done.stdout + done.stderr).splitlines() if "npm cannot install Azurite" in line]
     assert len(lines) == 1
     assert re.fullmatch(
-        rf"ERROR: npm cannot install Azurite, which the tests need once: .*{re.escape(NOBODY)}.*\. Set the registry or "
+        rf"ERROR: npm cannot install Azurite \(exit code 1\): .*{re.escape(NOBODY)}.*\. Set the registry or "
         r"the proxy that npm is to use \(npm_config_registry, HTTPS_PROXY\), and try again",
         lines[0],
     )
