@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from durabletask_payloads._errors import PayloadError
 from durabletask_payloads._lifecycle import Closing
-from durabletask_payloads.observers._safe import SafeObserver
 from durabletask_payloads._options import LargePayloadStorageOptions, check_type
+from durabletask_payloads.observers._safe import SafeObserver
 from durabletask_payloads.stores._base import PayloadStore
 
 from ._cache import PayloadCache

@@ -286,7 +286,7 @@ CLIENT_WITHOUT = (
     r"pass interceptors=\[PayloadInterceptor\(store\)\] to it\. Logged once\n"
 )
 TWO_STORES = (
-    r"(durabletask_payloads\.interceptors completing orchestration \w+ as failed, its payload cannot be downloaded: "
+    r"(durabletask_payloads\.interceptors completing work item as failed kind=orchestration instance=\w+ error="
     r"gave up after 1 deliveries: blob:v1:\S+: "
     r"payload not found in this process: it was deleted, or stored by another store or process\. "
     r"If payload_store= of the SDK is set beside the interceptor, remove it, or give both one store\n){2}"
