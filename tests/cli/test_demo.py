@@ -110,7 +110,7 @@ def test_an_azurite_that_cannot_be_installed(tmp_path: Path) -> None:
         npm_config_fetch_retries="0",
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("durabletask-payloads demo: npm could not install Azurite (exit code 1): ")
+    assert done.stderr.startswith("durabletask-payloads demo: npm cannot install Azurite (exit code 1): ")
     assert done.stderr.count("\n") == 1
 
 
