@@ -49,11 +49,23 @@ def test_once(
     assert main(command) == 0
     assert ledger.states() == ["deleted", "deleted", "quarantined"]
     assert {call.get("taskhub") for call in ledger.metadata} == {"orders"}
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "3 rows of the ledger were reported."
-    assert [line.split()[0] for line in lines[2:]] == ["deleted", "deleted", "quarantined"]
+    assert capsys.readouterr().out.splitlines()[0] == "3 rows of the ledger were reported."
     assert main([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"rows": 0, "outcomes": []}
+
+
+def test_outcomes(
+    azurite: Azurite, container: str, ledger: Ledger, address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["purge", "--once", "--json", "--hub", address, *arguments(azurite, container)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["rows"] == 3
+    assert [(row["disposition"], row["outcome"], row["count"]) for row in found["outcomes"]] == [
+        ("deleted", "absent", 1),
+        ("deleted", "deleted", 1),
+        ("quarantined", "without_account", 1),
+    ]
+    assert ledger.states() == ["deleted", "deleted", "quarantined"]
 
 
 def test_the_flag(ledger: Ledger, address: str, capsys: pytest.CaptureFixture[str]) -> None:

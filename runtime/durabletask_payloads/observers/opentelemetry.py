@@ -10,7 +10,7 @@ try:
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 except ImportError as _error:
     raise ImportError(
-        'OpenTelemetryObserver needs opentelemetry-api: pip install "durabletask-payloads[otel]"'
+        f"OpenTelemetryObserver needs opentelemetry-api ({_error}): pip install durabletask-payloads[otel]"
     ) from _error
 
 from durabletask_payloads._version import __version__

@@ -8,8 +8,6 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final, Literal, Protocol, runtime_checkable
 
-import durabletask.internal.orchestrator_service_pb2 as pb
-
 import durabletask_payloads_walkers as walkers
 from durabletask_payloads._errors import PayloadAccessDeniedError, PayloadError
 from durabletask_payloads.externalizer._walkers import check_schema
@@ -17,6 +15,7 @@ from durabletask_payloads.stores._inventory import inventory_of
 from durabletask_payloads.stores._notes import NotedContainer
 
 from ._fingerprint import differences, fingerprint, read_note, settings_of, to_note
+from ._sdk import pb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

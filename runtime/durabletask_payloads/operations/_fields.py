@@ -9,12 +9,7 @@ from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto
 
 from durabletask_payloads_walkers.tables import FIELDS, SOURCE
 
-try:
-    import durabletask.internal.orchestrator_service_pb2 as pb
-except ImportError as _error:
-    raise ImportError(
-        f"the RPCs are those of durabletask ({_error}): pip install durabletask-payloads[sdk]"
-    ) from _error
+from ._sdk import pb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,13 +10,7 @@ import grpc
 from durabletask_payloads._errors import PayloadError
 from durabletask_payloads._hub_channel import scheduler_channel, split_address
 
-try:
-    import durabletask.internal.orchestrator_service_pb2 as pb
-    import durabletask.internal.orchestrator_service_pb2_grpc as stubs
-except ImportError as _error:
-    raise ImportError(f"reading a task hub needs durabletask ({_error}): pip install durabletask-payloads[sdk]") from (
-        _error
-    )
+from ._sdk import pb, stubs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator

@@ -6,10 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-import durabletask.internal.orchestrator_service_pb2 as pb
-
 from ._hub import HubError
 from ._mentions import mentions_in
+from ._sdk import pb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-import durabletask.internal.orchestrator_service_pb2 as pb
-
 import durabletask_payloads_walkers as walkers
 from durabletask_payloads._errors import PayloadError, PayloadStoreUnavailableError
 from durabletask_payloads.externalizer._plan import ExternalizePlan
@@ -16,6 +14,7 @@ from durabletask_payloads.stores._object_tokens import ObjectToken
 from durabletask_payloads.stores._tokens import PayloadToken
 
 from ._hub import HubError
+from ._sdk import pb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -139,8 +139,8 @@ class PayloadPurger(Closing):
             self._stub.ReportLargePayloadPurgeResults(request_to_report, timeout=CALL_SECONDS)
         report = PurgeReport(Counter(found.values()), time.monotonic() - started)
         if found:
-            _log_report(report)
             self._tell(report)
+            _log_report(report)
         return report
 
     def _tell(self, report: PurgeReport) -> None:

@@ -106,6 +106,7 @@ def test_without_an_extra_all_modules_import_but_those_of_an_extra(bare: Path, t
     operations = [line for line in lines if line.startswith("durabletask_payloads.operations.")]
     assert {line.rpartition(": ")[2] for line in operations} == {"pip install durabletask-payloads[sdk]"}
     assert [line for line in lines if line not in operations] == [
+        "durabletask_payloads.observers.opentelemetry: pip install durabletask-payloads[otel]",
         "durabletask_payloads.sdk: pip install durabletask-payloads[sdk]",
         "durabletask_payloads.stores.azure_blob: pip install durabletask-payloads[azure]",
         "durabletask_payloads.stores.object_store: pip install durabletask-payloads[object-store]",

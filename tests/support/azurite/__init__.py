@@ -223,8 +223,8 @@ def installed() -> Path:
         if done.returncode != 0:
             reason = _reason(done.stdout) or "it said nothing"
             raise AzuriteError(
-                f"npm cannot install Azurite (exit code {done.returncode}): {_reason(done.stdout) or 'it said nothing'}"
-                ". Set the registry or the proxy that npm is to use (npm_config_registry, HTTPS_PROXY), and try again"
+                f"npm cannot install Azurite (exit code {done.returncode}): {reason}. "
+                "Set the registry or the proxy that npm is to use (npm_config_registry, HTTPS_PROXY), and try again"
             )
         try:
             draft.rename(folder)
