@@ -20,17 +20,21 @@ from unittest import mock
 
 from durabletask.internal import orchestrator_service_pb2 as pb
 from google.protobuf.wrappers_pb2 import StringValue
+from tests.support import ledger
 from tests.support.fixtures import made
 from tests.support.server import ScriptedServer, serving
 
 from durabletask_payloads import DirectoryPayloadStore, store_from_url
 from durabletask_payloads.cli import main
 from durabletask_payloads.stores import _codec
+from durabletask_payloads_protos import large_payload_purge_pb2 as purge
+from durabletask_payloads_protos.large_payload_purge_pb2_grpc import LargePayloadPurgeServicer
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
     from contextlib import AbstractContextManager
 
+    import grpc
     from tests.support.azurite import Azurite
     from tests.support.s3 import S3
 
@@ -58,6 +62,8 @@ SESSIONS: Final = (
     Session("lifecycle-policy --days 90"),
     Session("fields CompleteActivityTask", kinds=("directory",)),
     Session("instance order-17 --hub {hub}"),
+    Session("purge --once --hub {ledger}"),
+    Session("purge enable --hub {ledger}"),
     Session("doctor --store {url}"),  # the last on a store: it leaves a note there
     Session("doctor --store {gone}"),
 )
@@ -159,8 +165,8 @@ def _urls(url: str) -> dict[str, str]:
 
 def recorded(kind: Kind, place: AbstractContextManager[Place]) -> str:
     """Run all sessions of that kind and return what they print, masked."""
-    with place as opened, _hub(opened.values) as hub:
-        with_hub = Place(opened.environment, {**opened.values, "hub": hub})
+    with place as opened, _hub(opened.values) as hub, ledger.serving(_Ledger()) as rows:
+        with_hub = Place(opened.environment, {**opened.values, "hub": hub, "ledger": rows})
         return "\n".join(_session(session, with_hub) for session in SESSIONS if kind in session.kinds)
 
 
@@ -185,6 +191,35 @@ def _hub(tokens: Mapping[str, str]) -> Generator[str]:
     )
     with serving(server) as address:
         yield address
+
+
+class _Ledger(LargePayloadPurgeServicer):
+    """A ledger that has the same rows for every second batch, whatever is reported."""
+
+    def __init__(self) -> None:
+        digits = "c0ffee" * 5 + "00"
+        tokens = [
+            f"blob:v1:payloads:{digits}",
+            f"blob:v2:https://other.blob.core.windows.net/payloads/{digits}",
+            f"blob:v2:https://other.blob.core.windows.net/payloads/{digits}?x",
+        ]
+        rows = [purge.LargePayloadTombstone(tombstone_token=token, payload_token=token) for token in tokens]
+        self._batches = itertools.cycle([rows, []])
+
+    def SetLargePayloadAutoPurge(
+        self, request: purge.SetLargePayloadAutoPurgeRequest, context: grpc.ServicerContext
+    ) -> purge.SetLargePayloadAutoPurgeResponse:
+        return purge.SetLargePayloadAutoPurgeResponse()
+
+    def GetLargePayloadTombstones(
+        self, request: purge.GetLargePayloadTombstonesRequest, context: grpc.ServicerContext
+    ) -> purge.GetLargePayloadTombstonesResponse:
+        return purge.GetLargePayloadTombstonesResponse(tombstones=next(self._batches))
+
+    def ReportLargePayloadPurgeResults(
+        self, request: purge.ReportLargePayloadPurgeResultsRequest, context: grpc.ServicerContext
+    ) -> purge.ReportLargePayloadPurgeResultsResponse:
+        return purge.ReportLargePayloadPurgeResultsResponse()
 
 
 def golden(kind: Kind) -> Path:

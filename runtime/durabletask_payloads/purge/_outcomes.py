@@ -38,7 +38,7 @@ class PurgeOutcome(Enum):
     ELSEWHERE = ("retry", "the payload is in an account or container that the store may not delete from")
     UNKNOWN_TOKEN = ("retry", "the token is of a kind that is newer than this package")
     FAILED = ("retry", "the deletion failed for another reason")
-    MALFORMED = ("quarantined", "the token is none, though it begins like one")
+    MALFORMED = ("quarantined", "it begins as a v2 token, but is none")
     WITHOUT_ACCOUNT = ("quarantined", "a v1 token does not name its account: the payload may be in any")
     REFUSED = ("quarantined", "the store answered 400: the request can never succeed")
 
