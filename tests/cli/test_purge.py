@@ -43,8 +43,14 @@ def arguments(azurite: Azurite, container: str) -> list[str]:
 
 
 def test_once(
-    azurite: Azurite, container: str, ledger: Ledger, address: str, capsys: pytest.CaptureFixture[str]
+    azurite: Azurite,
+    container: str,
+    ledger: Ledger,
+    address: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "120")  # a line for each row
     command = ["purge", "--once", "--hub", address, "--taskhub", "orders", *arguments(azurite, container)]
     assert main(command) == 0
     assert ledger.states() == ["deleted", "deleted", "quarantined"]

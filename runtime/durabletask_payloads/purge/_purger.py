@@ -124,6 +124,11 @@ class PayloadPurger(Closing):
             grpc.RpcError: the scheduler refused a call. UNIMPLEMENTED: it has no ledger. What was deleted before is
                 due again, and reported then.
         """
+        report = self._batch()
+        _log_report(report)
+        return report
+
+    def _batch(self) -> PurgeReport:
         started = time.monotonic()
         request = pb.GetLargePayloadTombstonesRequest(limit=self._batch_size)
         rows = self._stub.GetLargePayloadTombstones(request, timeout=CALL_SECONDS).tombstones
@@ -140,7 +145,7 @@ class PayloadPurger(Closing):
         report = PurgeReport(Counter(found.values()), time.monotonic() - started)
         if found:
             self._tell(report)
-            _log_report(report)
+            _log_report(report)  # last: who reads of it in the log, and interrupts, finds it counted
         return report
 
     def _tell(self, report: PurgeReport) -> None:
@@ -212,7 +217,7 @@ class PayloadPurger(Closing):
     def _step(self) -> float | None:
         """Run a batch. Return the seconds to wait before the next one, or None to end."""
         try:
-            report = self.run_once()
+            report = self._batch()
         except grpc.RpcError as error:
             code = error.code()
             if code is grpc.StatusCode.UNIMPLEMENTED:
@@ -224,6 +229,8 @@ class PayloadPurger(Closing):
 
 
 def _log_report(report: PurgeReport) -> None:
+    if not report.rows:
+        return
     found = [(outcome, report.outcomes[outcome]) for outcome in PurgeOutcome if outcome in report.outcomes]
     counts = " ".join(f"{outcome.name.lower()}={count}" for outcome, count in found)
     _log.info("purged rows=%d seconds=%.3f %s", report.rows, report.seconds, counts)
