@@ -41,6 +41,25 @@ def test_a_column_that_folds() -> None:
     ]
 
 
+def test_the_widest_column_gives_way_first() -> None:
+    """Names stay whole: rich would take from both columns."""
+    columns = (Column("field", fold=True), Column("token", fold=True))
+    assert rendered(Rows(columns, [("ExecutionStartedEvent.input", TOKEN)]), 64) == [
+        "field                        token",
+        "ExecutionStartedEvent.input  blob:v1:container:",
+        "                             0123456789abcdef0123456789abcdef",
+    ]
+
+
+def test_names_that_a_table_would_break() -> None:
+    columns = (Column("field", fold=True), Column("token", fold=True))
+    assert rendered(Rows(columns, [("ExecutionStartedEvent.input", TOKEN)]), 55) == [
+        "field  ExecutionStartedEvent.input",
+        "token  blob:v1:container:",
+        "       0123456789abcdef0123456789abcdef",
+    ]
+
+
 def test_a_terminal_that_is_too_narrow_for_a_table() -> None:
     assert rendered(Rows(COLUMNS, ROWS), 30) == [
         "token  blob:v1:container:",

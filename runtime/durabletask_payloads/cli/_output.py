@@ -37,7 +37,9 @@ Data: TypeAlias = (
 _R = TypeVar("_R", bound="DataclassInstance")
 
 _NO_END = 10_000  # columns of what is no terminal: there, a line is a line
-_FOLDED = 16  # columns that a column which may fold has at least
+# The least width of a column that may fold: one of sentences, and one of ids and tokens, which stay whole if they can.
+_SENTENCE = 16
+_NAME = 32
 
 
 def output() -> Console:
@@ -109,8 +111,9 @@ class Rows:
         self._rows = [[shown(cell) for cell in row] for row in rows]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        if self._least_width() <= options.max_width:
-            yield self._table()
+        widths = self._widths(options.max_width)
+        if widths is not None:
+            yield self._table(widths)
             return
         titles = [column.title for column in self._columns]
         for number, row in enumerate(self._rows):
@@ -118,21 +121,35 @@ class Rows:
                 yield ""
             yield Facts(zip(titles, row, strict=True))
 
-    def _least_width(self) -> int:
-        least = 0
+    def _widths(self, most: int) -> list[int] | None:
+        """Return the width of each column in a table of `most` columns; None if it is too narrow for one."""
+        titles = [len(column.title) for column in self._columns]
+        name = _NAME if most - max(titles) - 2 >= _NAME else _SENTENCE  # lines for each row would break it, too
+        widths: list[int] = []
+        least: list[int] = []
         for number, column in enumerate(self._columns):
-            widths = [len(column.title), *(row[number].cell_len for row in self._rows)]
-            least += min(max(widths), _FOLDED) if column.fold else max(widths)
-        return least + 2 * (len(self._columns) - 1)
+            cells = [row[number] for row in self._rows]
+            widths.append(max([titles[number], *(cell.cell_len for cell in cells)]))
+            longest = max([titles[number], *(_Folded(cell).longest for cell in cells)])
+            folded = min(longest, _SENTENCE if any(" " in cell.plain for cell in cells) else name)
+            least.append(max(titles[number], folded) if column.fold else widths[-1])
+        room = most - 2 * (len(widths) - 1)
+        if sum(least) > room:
+            return None
+        # The widest gives way first. rich alone would take from all columns alike, and break a name in each.
+        for number in sorted(range(len(widths)), key=widths.__getitem__, reverse=True):
+            widths[number] -= min(max(sum(widths) - room, 0), widths[number] - least[number])
+        return widths
 
-    def _table(self) -> Table:
+    def _table(self, widths: Sequence[int]) -> Table:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold underline")
-        for column in self._columns:
+        for column, width in zip(self._columns, widths, strict=True):
             table.add_column(
                 column.title,
                 justify="right" if column.right else "left",
                 overflow="fold",
                 no_wrap=not column.fold,
+                width=width,
             )
         for row in self._rows:
             table.add_row(
@@ -167,10 +184,10 @@ class _Folded:
         self._text = text
         pieces = _WORD if " " in text.plain else _PART
         self._pieces = [match.span() for match in pieces.finditer(text.plain)]
+        self.longest = max((text[start:end].cell_len for start, end in self._pieces), default=0)
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        longest = max((self._text[start:end].cell_len for start, end in self._pieces), default=0)
-        return Measurement(min(longest, options.max_width), min(self._text.cell_len, options.max_width))
+        return Measurement(min(self.longest, options.max_width), min(self._text.cell_len, options.max_width))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         lines = [(0, 0)]
