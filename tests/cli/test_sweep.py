@@ -162,7 +162,7 @@ def test_broken_off_and_gone_on_with(tmp_path: Path, command: Command) -> None:
 def test_what_cannot_be_asked(tmp_path: Path, command: Command) -> None:
     store = ("--store", (tmp_path / "payloads").as_uri())
     for arguments, text in (
-        ((), "name the task hub"),
+        ((), "no hub is named"),
         (("--hub", "localhost:1", "--older-than", "1d"), "--older-than is for a sweep without a hub"),
         (("--older-than", "1d", "--grace", "1d"), "--older-than is for a sweep without a hub"),
         (("--older-than", "a week"), "--older-than is 'a week': it must be a number and a unit"),

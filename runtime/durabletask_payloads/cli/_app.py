@@ -44,7 +44,7 @@ COMMANDS = (
     Command("show", "show", "Show whose a payload is, and whether it is whole."),
     Command("instance", "instance", "List the payloads of an orchestration or entity."),
     Command("stats", "stats", "Count payloads and bytes by day and instance."),
-    Command("purge", "purge", "Delete payloads of instances that the scheduler has purged."),
+    Command("purge", "purge", "Delete payloads that the scheduler has purged."),
     Command("sweep", "sweep", "Delete payloads that no instance needs any more."),
     Command("lifecycle_policy", "lifecycle_policy", "Print rules that delete old payloads."),
     Command("fields", "fields", "Show which fields of which RPC are payloads."),

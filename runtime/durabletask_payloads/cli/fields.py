@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fields"]
 
-Rpc = Annotated[str | None, typer.Argument(metavar="[RPC]", show_default=False, help="Show this one only.")]
+Rpc = Annotated[str | None, typer.Argument(metavar="RPC", show_default=False, help="Show this one only.")]
 
 
 def fields(rpc: Rpc = None, as_json: AsJson = False, debug: Debug = False) -> int:

@@ -24,7 +24,7 @@ __all__ = ["purge"]
 
 Action = Annotated[
     Literal["run", "enable", "disable"],
-    typer.Argument(help="Purge, or set whether the scheduler keeps a ledger for this task hub."),
+    typer.Argument(help="Delete, or set whether the scheduler keeps a ledger for this task hub."),
 ]
 Once = Annotated[bool, typer.Option("--once", help="End when nothing is due, and print what was done.")]
 
@@ -67,9 +67,9 @@ def purge(
 ) -> int:
     """Delete the payloads of instances that the Durable Task Scheduler has purged.
 
-    The scheduler keeps a ledger of them, once `enable` was said for the task hub. `run` carries it out until Ctrl-C,
-    beside any number of others. Only blobs with the metadata managed_by=dts are deleted, and only v2 tokens are in the
-    ledger: writers need token_version=2.
+    `enable` tells the scheduler to keep a ledger of them for the task hub, and `disable` to stop. `run` carries the
+    ledger out until Ctrl-C, and any number of processes may do so at the same time. Only blobs with the metadata
+    managed_by=dts are deleted. Only v2 tokens get into the ledger: stores that write need token_version=2.
     """
     import grpc
 

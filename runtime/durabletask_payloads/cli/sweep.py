@@ -114,12 +114,16 @@ def _settings(hub: str | None, older_than: str | None, grace: str | None, delete
 
     if hub is None and older_than is None:
         raise CommandError(
-            "name the task hub whose instances use the store (--hub, --taskhub), or an age that no instance reaches "
-            "(--older-than)",
+            "no hub is named: pass --hub HOST[:PORT], or set DURABLETASK_PAYLOADS_HUB, to the task hub whose instances "
+            "use the store; without a hub, pass --older-than AGE, which no instance reaches",
             exit_code=2,
         )
     if older_than is not None and (hub is not None or grace is not None):
-        raise CommandError("--older-than is for a sweep without a hub: it goes without --hub and --grace", exit_code=2)
+        raise CommandError(
+            "--older-than is for a sweep without a hub: leave out --hub and --grace, and unset "
+            "DURABLETASK_PAYLOADS_HUB",
+            exit_code=2,
+        )
     text, option = (grace, "--grace") if older_than is None else (older_than, "--older-than")
     return SweepSettings(DEFAULT_GRACE if text is None else _age(text, option), delete, rate)
 

@@ -46,7 +46,7 @@ def lifecycle_policy(location: str, days: int) -> LifecyclePolicy:
             return _azure(prefix, parts.netloc.partition(".")[0], days)
         case "http":
             raise NoLifecycleError(
-                f"{location} is an emulator, which runs no rules: those are for accounts in Azure, azure://<account>/<container>"
+                f"{location} is an emulator, which has no lifecycle rules: name an account in Azure, azure://<account>/<container>"
             )
         case "az":
             return _azure(f"{parts.netloc}/{prefix}".strip("/"), "ACCOUNT", days)
@@ -56,7 +56,8 @@ def lifecycle_policy(location: str, days: int) -> LifecyclePolicy:
             return _gcs(parts.netloc, prefix, days)
         case _:
             raise NoLifecycleError(
-                f"nothing deletes in {location} by a rule: sweep does, on a schedule of your own, or with --older-than"
+                f"{location} is in no service that has lifecycle rules: run sweep on a schedule, with --hub or "
+                "--older-than"
             )
 
 
