@@ -56,5 +56,6 @@ def _text(policy: "LifecyclePolicy", days: int) -> Iterator[RenderableType]:
     yield json.dumps(policy.policy, indent=2)
     yield ""
     yield "--json prints the policy alone: with that in policy.json, set it by"
-    yield f"  {policy.command}"
+    # A terminal that breaks the line would break the command that is copied from it.
+    yield "  " + policy.command.replace(" --", " \\\n    --")
     yield policy.note
