@@ -96,6 +96,7 @@ def test_a_container_that_does_not_exist(
     url = f"azurite://127.0.0.1:{azurite.port}/{container}"
     said = complaint_of(command, call(command, url, token), 1, capsys)
     assert f"the container '{container}' does not exist in http://127.0.0.1:{azurite.port}/devstoreaccount1" in said
+    assert command != "stats" or "blob:v1:" not in said, "a listing is of no payload"
 
 
 @on_a_store

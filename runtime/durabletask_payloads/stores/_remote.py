@@ -29,6 +29,7 @@ from ._base import PayloadStore
 from ._blob_client import MANAGED, Attempt, BlobClient, Body, ClientClosedError, Dialect, Place, RequestFailedError
 from ._codec import check_size, checksum, decode, encode, is_gzip
 from ._remote_inventory import RemoteAccess, RemoteInventory
+from ._tokens import is_bare_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -273,40 +274,40 @@ class RemoteStore(PayloadStore, Generic[_P]):
     # ---- errors -----------------------------------------------------------------------------------------------
 
     def _was_closed(self, place: _P) -> PayloadStoreUnavailableError:
-        return PayloadStoreUnavailableError(f"{place}: this {type(self).__name__} was closed")
+        return PayloadStoreUnavailableError(f"{_subject(place)}this {type(self).__name__} was closed")
 
     def _out_of_time(self, place: _P) -> PayloadStoreUnavailableError:
         limit = self._settings.total_timeout
         return PayloadStoreUnavailableError(
-            f"{place}: {self._where(place)} did not answer within total_timeout ({limit:g} s, all retries)"
+            f"{_subject(place)}{self._where(place)} did not answer within total_timeout ({limit:g} s, all retries)"
         )
 
     def _error(self, failure: RequestFailedError, place: _P, attempts: int) -> PayloadError:
         """Return the error of this package for an attempt that failed."""
         dialect, status, code, where = self._dialect, failure.status, failure.code, self._where(place)
         container = f"{dialect.container} {place.container!r}"
-        answer = f"{status} {code}".strip()
+        answer, of = f"{status} {code}".strip(), _subject(place)
         if failure.credential is not None:
-            return PayloadAccessDeniedError(f"{place}: there is no valid credential for {where}: {failure.credential}")
+            return PayloadAccessDeniedError(f"{of}there is no valid credential for {where}: {failure.credential}")
         match status:
             case 404 if code in dialect.missing_container:
-                text = f"{place}: the {container} does not exist in {where}: {dialect.create}"
+                text = f"{of}the {container} does not exist in {where}: {dialect.create}"
                 return PayloadStoreUnavailableError(text) if dialect.container_may_come else PayloadNotFoundError(text)
             case 404 if code in dialect.missing:
                 return PayloadNotFoundError(
-                    f"{place}: {where} has no such {dialect.blob}: it was deleted, or stored {dialect.elsewhere}"
+                    f"{of}{where} has no such {dialect.blob}: it was deleted, or stored {dialect.elsewhere}"
                 )
             case int() if status in (401, 403) or code in dialect.denied:
                 return PayloadAccessDeniedError(
-                    f"{place}: {where} refused access to {container} ({answer}): {dialect.rights}"
+                    f"{of}{where} refused access to {container} ({answer}): {dialect.rights}"
                 )
             case 412:
-                return PayloadIntegrityError(f"{place}: the blob was changed while it was read ({answer})")
+                return PayloadIntegrityError(f"{of}the blob was changed while it was read ({answer})")
             case int() if 300 <= status < 500 and status not in (404, 408, 429) and code not in dialect.busy:
-                text = f"{place}: {where} refused the request ({answer})"
+                text = f"{of}{where} refused the request ({answer})"
                 return PayloadError(f"{text}: {failure.advice}" if failure.advice else text)
             case _:
-                return PayloadStoreUnavailableError(f"{place}: {where} {self._trouble(failure, attempts)}")
+                return PayloadStoreUnavailableError(f"{of}{where} {self._trouble(failure, attempts)}")
 
     def _trouble(self, failure: RequestFailedError, attempts: int) -> str:
         """Say what is wrong with a service, or with the way to it, that may be right later."""
@@ -326,3 +327,8 @@ class RemoteStore(PayloadStore, Generic[_P]):
 def _until(end: float) -> float:
     """Return the seconds until `end` on the clock of `time.monotonic`, at least 0."""
     return max(end - time.monotonic(), 0.0)
+
+
+def _subject(place: Place) -> str:
+    """Return how an error begins: with a token, except for a listing, whose place is a prefix."""
+    return f"{place}: " if is_bare_name(place.name.rpartition("/")[2]) else ""

@@ -80,7 +80,8 @@ class PayloadToken:
         token = cls.parse(text)
         if token is None:
             raise PayloadTokenError(
-                f"a text of {len(text)} characters is no token: blob:v1:<container>:<name> or blob:v2:<blob URL> is one"
+                f"a text of {len(text)} characters is no token: blob:v1:<container>:<32 hex digits> or "
+                "blob:v2:<blob URL> is one"
             )
         return token
 
