@@ -358,6 +358,24 @@ def test_an_entity_that_may_have_a_message_to_come(ran: datetime, state: SweepSt
     assert only(sweep(container, hub, state, DELETE)) == {"waiting" if ran == OLD else "garbage"}
 
 
+@pytest.mark.parametrize(
+    "held", [pb.EntityMetadata(lockedBy={"value": "order-2"}), pb.EntityMetadata(backlogQueueSize=1)]
+)
+def test_an_entity_in_which_operations_wait(held: pb.EntityMetadata, state: SweepState) -> None:
+    """The owner of a lock has the entity run, while the signals of others wait for the lock to go."""
+
+    class Hub(OneInstance):
+        def entities(self, *, state: bool = True) -> Iterator[pb.EntityMetadata]:
+            for found in super().entities():
+                found.MergeFrom(held)
+                yield found
+
+    container = OnePayload(replace(STORED, instance_id="@box@1"))
+    hub = Hub(pb.ORCHESTRATION_STATUS_COMPLETED, OLD, entity=NOW)
+    assert only(sweep(container, hub, state, DELETE)) == {"waiting"}
+    assert not container.deletions
+
+
 @pytest.mark.parametrize("hours", [-30, 30])
 def test_a_local_clock_that_is_wrong(hours: int, state: SweepState, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time()
@@ -428,6 +446,7 @@ URL = "https://account.blob.core.windows.net"
         "blob:v1:" + "x" * 5000 + f" blob:v1:container:{DIGITS}",
         "blob:v1:x " * 3000 + f"blob:v1:container:{DIGITS}" + "blob:v1:x " * 3000,
         f"blob:v3:container:{DIGITS}",
+        f"blob%3Av1%3Acontainer%3A{DIGITS}",
     ],
 )
 def test_mentions(text: str) -> None:

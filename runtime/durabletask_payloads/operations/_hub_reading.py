@@ -119,7 +119,7 @@ class _Reader:
         return found
 
     def add_entities(self, batch: list[pb.EntityMetadata], *, is_first: bool) -> None:
-        ran = [(one.instanceId, _seconds(one.lastModifiedTime)) for one in batch]
+        ran = [(one.instanceId, _last_run(one)) for one in batch]
         new = [one for one, is_new in zip(batch, self._state.add_instances(ran), strict=True) if is_new]
         if is_first:
             self._newest_entity = max([self._newest_entity, *(_seconds(one.lastModifiedTime) for one in new)])
@@ -127,6 +127,14 @@ class _Reader:
             self.missed += sum(_seconds(one.lastModifiedTime) <= self._newest_entity for one in new)
         self._add_mentions({digits for one in batch for digits in mentions_in(one.SerializeToString())})
         self.entities += len(new)
+
+
+def _last_run(entity: pb.EntityMetadata) -> float:
+    """Return when an entity last did all that was sent to it: long ago, if operations wait in it.
+
+    A lock holds back what others send, for as long as its owner likes, while the owner's own operations run.
+    """
+    return 0.0 if entity.HasField("lockedBy") or entity.backlogQueueSize else _seconds(entity.lastModifiedTime)
 
 
 def _seconds(time: Timestamp) -> float:

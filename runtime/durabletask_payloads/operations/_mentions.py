@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # The prefix of a token of any version, and then, within the longest name there is as JSON escapes it, what a name ends
 # with. Text may hold more than tokens, which may be escaped for JSON or for a URL.
-_PREFIX: Final = re.compile(rb"(?:blob|object):v[0-9]")
+_PREFIX: Final = re.compile(rb"(?:blob|object)(?::|%3[aA]|\\u003[aA])v[0-9]")
 _DIGITS: Final = re.compile(rb"(?:[:/]|%2[fF]|%3[aA]|\\u00(?:2[fF]|3[aA]))([0-9a-f]{32})")
 _WINDOW: Final = 8192
 _OVERLAP: Final = 40
