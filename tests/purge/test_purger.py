@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import grpc
 import pytest
@@ -140,6 +140,43 @@ def test_waits(store: BlobPayloadStore, ledger: Ledger, channel: grpc.Channel) -
     waits = Waits(2)
     PayloadPurger(store, channel, wait=waits).run()
     assert waits.seconds == [60.0, 60.0]
+
+
+class Refusing(grpc.UnaryUnaryClientInterceptor):
+    """A credential that cannot be had."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def intercept_unary_unary(self, continuation: object, client_call_details: object, request: object) -> NoReturn:
+        raise self._error
+
+
+@pytest.mark.parametrize("error", [ValueError("no credential"), RuntimeError("no credential"), grpc.RpcError()])
+def test_a_call_that_fails_before_it_is_sent(
+    error: Exception, store: BlobPayloadStore, channel: grpc.Channel, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An interceptor raises what it likes: the purger tries again."""
+    waits = Waits(2)
+    PayloadPurger(store, grpc.intercept_channel(channel, Refusing(error)), wait=waits).run()
+    assert waits.seconds == [60.0, 60.0]
+    assert caplog.messages == [f"call failed, will retry code={type(error).__name__} seconds=60"] * 2
+
+
+def test_an_observer_may_stop_the_purger(store: BlobPayloadStore, ledger: Ledger, channel: grpc.Channel) -> None:
+    add(ledger, store.upload(b"x"), store.upload(b"y"))
+    stopped = threading.Event()
+
+    class Stopping(PayloadObserver):
+        def purged(self, purge: Purge) -> None:
+            purger.stop()
+            stopped.set()
+
+    purger = PayloadPurger(store, channel, batch_size=1, observer=Stopping())
+    with purger:
+        purger.start()
+        assert stopped.wait(30)
+    assert ledger.states() == ["deleted", "pending"]
 
 
 def test_a_scheduler_without_a_ledger(store: BlobPayloadStore, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,7 +8,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from threading import Event, Lock, Thread
+from threading import Event, Lock, Thread, current_thread, main_thread
 from typing import TYPE_CHECKING, Final
 
 import grpc
@@ -124,11 +124,6 @@ class PayloadPurger(Closing):
             grpc.RpcError: the scheduler refused a call. UNIMPLEMENTED: it has no ledger. What was deleted before is
                 due again, and reported then.
         """
-        report = self._batch()
-        _log_report(report)
-        return report
-
-    def _batch(self) -> PurgeReport:
         started = time.monotonic()
         request = pb.GetLargePayloadTombstonesRequest(limit=self._batch_size)
         rows = self._stub.GetLargePayloadTombstones(request, timeout=CALL_SECONDS).tombstones
@@ -187,7 +182,7 @@ class PayloadPurger(Closing):
         self._stopping.set()
         with self._lock:
             thread = self._thread
-        if thread is not None:
+        if thread is not None and thread is not current_thread():  # on_report may stop the purger
             thread.join()
 
     def close(self) -> None:
@@ -217,13 +212,16 @@ class PayloadPurger(Closing):
     def _step(self) -> float | None:
         """Run a batch. Return the seconds to wait before the next one, or None to end."""
         try:
-            report = self._batch()
-        except grpc.RpcError as error:
-            code = error.code()
+            report = self.run_once()
+        except Exception as error:  # also what an interceptor raises, as one for a credential, and a closed channel
+            if isinstance(error, RuntimeError) and not main_thread().is_alive():  # no thread can be begun any more
+                raise
+            code = error.code() if isinstance(error, grpc.Call) else None
             if code is grpc.StatusCode.UNIMPLEMENTED:
                 _log.warning("ended: the scheduler keeps no ledger of purged payloads code=%s", code.name)
                 return None
-            _log.warning("call failed, will retry code=%s seconds=%g", code.name, _WAIT_SECONDS)
+            reason = code.name if code is not None else type(error).__name__
+            _log.warning("call failed, will retry code=%s seconds=%g", reason, _WAIT_SECONDS)
             return _WAIT_SECONDS
         return _WAIT_SECONDS if report.count("retry") == report.rows else 0.0
 
