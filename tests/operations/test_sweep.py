@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import durabletask.internal.orchestrator_service_pb2 as pb
 import pytest
+from google.protobuf.wrappers_pb2 import StringValue
 from tests.operations.hub_at_work import play_and_sweep
 from tests.operations.simulation import NOW, SimulatedContainer, SimulatedHub, digits_of, is_garbage, token_of
 
@@ -351,6 +352,15 @@ def test_an_instance_that_may_have_a_message_to_come(hub: OneInstance, waits: bo
     assert container.deletions != waits
 
 
+@pytest.mark.parametrize(("updated", "waits"), [(OLD, True), (NOW, False)])
+def test_a_payload_of_an_unknown_instance(updated: datetime, waits: bool, state: SweepState) -> None:
+    """A client of another SDK wrote it, with the mark but without the instance: any may have the message to come."""
+    container = OnePayload(replace(STORED, instance_id=None))
+    hub = OneInstance(pb.ORCHESTRATION_STATUS_RUNNING, updated)
+    assert only(sweep(container, hub, state, DELETE)) == {"waiting" if waits else "garbage"}
+    assert container.deletions != waits
+
+
 @pytest.mark.parametrize("ran", [OLD, NOW])
 def test_an_entity_that_may_have_a_message_to_come(ran: datetime, state: SweepState) -> None:
     container = OnePayload(replace(STORED, instance_id="@box@1"))
@@ -359,7 +369,7 @@ def test_an_entity_that_may_have_a_message_to_come(ran: datetime, state: SweepSt
 
 
 @pytest.mark.parametrize(
-    "held", [pb.EntityMetadata(lockedBy={"value": "order-2"}), pb.EntityMetadata(backlogQueueSize=1)]
+    "held", [pb.EntityMetadata(lockedBy=StringValue(value="order-2")), pb.EntityMetadata(backlogQueueSize=1)]
 )
 def test_an_entity_in_which_operations_wait(held: pb.EntityMetadata, state: SweepState) -> None:
     """The owner of a lock has the entity run, while the signals of others wait for the lock to go."""

@@ -210,6 +210,12 @@ class SweepState:
             row: tuple[float | None] | None = query.fetchone()
         return row[0] if row else None
 
+    def longest_wait(self) -> float | None:
+        """Return when the instance did last that has not run for longest, of those that may still run."""
+        with self._translated():
+            row: tuple[float | None] = self._database.execute("SELECT min(updated) FROM instances").fetchone()
+        return row[0]
+
     def count_mentions(self) -> int:
         with self._translated():
             row: tuple[int] = self._database.execute("SELECT count(*) FROM mentions").fetchone()

@@ -195,6 +195,8 @@ class _Container:
         self._last_turn = 0.0
         self._stopping = threading.Event()
         self._newest = run.hub_began - run.age
+        self._wait: float | None = None
+        self._wait_is_known = False
 
     def sweep(self, progress: Callable[[SweepProgress], None]) -> Tally:
         """Do all partitions that are not done, and return what was found in all of them."""
@@ -289,12 +291,18 @@ class _Container:
         if not stored.managed:
             tally.unmanaged += 1
             return True
-        if self._run.hub is None or stored.instance_id is None:
+        if self._run.hub is None:
             return False
-        last_run = self._state.last_run(stored.instance_id)
+        # Other SDKs do not say whose a payload is: then it may be in a message to any instance.
+        last_run = self._longest_wait() if stored.instance_id is None else self._state.last_run(stored.instance_id)
         waits = last_run is not None and last_run <= stored.modified.timestamp() + self._run.age
         tally.waiting += waits
         return waits
+
+    def _longest_wait(self) -> float | None:
+        if not self._wait_is_known:
+            self._wait, self._wait_is_known = self._state.longest_wait(), True
+        return self._wait
 
     def _delete(self, garbage: list[StoredPayload], partition: str, tally: Tally) -> None:
         """Delete, side by side and up to the rate. Whatever happens, the state says what was deleted."""
