@@ -27,7 +27,7 @@ from ._transfers import Transfers
 from ._walkers import check_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from google.protobuf.message import Message
 
@@ -164,12 +164,20 @@ class Externalizer(Closing):
         plan = self.plan(message)
         return self._nothing_done if plan is NOTHING_TO_UPLOAD else self.carry_out(plan, instance_id=instance_id)
 
-    def carry_out(self, plan: UploadPlan, *, instance_id: str | None = None) -> Receipt:
-        """Upload what `plan` says, and put the tokens into its message. Raises as `externalize` does."""
+    def carry_out(
+        self, plan: UploadPlan, *, instance_id: str | None = None, receivers: Mapping[int, str] | None = None
+    ) -> Receipt:
+        """Upload what `plan` says, and put the tokens into its message. Raises as `externalize` does.
+
+        Args:
+            plan: of `plan`.
+            instance_id: whose the payloads are.
+            receivers: whose those are that go to another instance, by `id` of the field in the message.
+        """
         batches = _batches_of(plan)
         if not batches:
             return self._nothing_done
-        return self._commit(plan, batches, self._upload_all(batches, instance_id))
+        return self._commit(plan, batches, self._upload_all(batches, instance_id, receivers or {}))
 
     async def externalize_async(self, message: Message, *, instance_id: str | None = None) -> Receipt:
         """Do the same as `externalize` without blocking the event loop.
@@ -183,15 +191,19 @@ class Externalizer(Closing):
         batches = _batches_of(plan)
         if not batches:
             return self._nothing_done
-        tokens = await self._transfers.in_thread(lambda: self._upload_all(batches, instance_id), undo=self._discard)
+        tokens = await self._transfers.in_thread(lambda: self._upload_all(batches, instance_id, {}), undo=self._discard)
         return self._commit(plan, batches, tokens)
 
-    def _upload_all(self, batches: Sequence[list[PlannedUpload]], instance_id: str | None) -> list[str]:
+    def _upload_all(
+        self, batches: Sequence[list[PlannedUpload]], instance_id: str | None, receivers: Mapping[int, str]
+    ) -> list[str]:
         def upload(batch: list[PlannedUpload]) -> str:
             _, path, data = batch[0]
+            owners = {receivers.get(id(each), instance_id) for each, _, _ in batch} if receivers else {instance_id}
+            owner = owners.pop() if len(owners) == 1 else None  # one payload for several: nobody's own
             started = time.perf_counter()
             with self._transfers.slots:
-                token = self._checked_token(self._store.upload(data, instance_id=instance_id), path)
+                token = self._checked_token(self._store.upload(data, instance_id=owner), path)
             self._cache.put(token, data)
             self._counters.moved("upload", path, token, len(data), time.perf_counter() - started)
             return token

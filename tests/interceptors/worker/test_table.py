@@ -257,6 +257,49 @@ def test_only_the_result_at_fault_is_failed_where_the_rest_of_the_batch_fits(
     stream.cancel()
 
 
+def test_what_waits_in_another_instance_is_stored_as_its_payload(
+    form: Form, server: ScriptedServer, store: ScriptedStore
+) -> None:
+    """Whoever cleans up must not take the sender, which has run on, for the one that needs it."""
+    stream = deliver(form, server, entity_request())
+    stream.next()
+    answered = batch_result(LARGE)
+    answered.operationInfos[0].responseDestination.instanceId = "order-8"
+    answered.entityState.value = LARGE + "s"
+    answered.actions[0].sendSignal.input.value = LARGE + "i"
+    form.call("CompleteEntityTask", answered)
+    stream.cancel()
+    event = pb.SendEventAction(instance=pb.OrchestrationInstance(instanceId="order-9"), data=text(LARGE + "e"))
+    called = pb.EntityOperationCalledEvent(input=text(LARGE + "c"), targetInstanceId=text("@ledger@3"))
+    signaled = pb.EntityOperationSignaledEvent(input=text(LARGE + "g"), targetInstanceId=text("@ledger@4"))
+    both = [text(LARGE + "b"), text(LARGE + "b")]
+    form.call(
+        "CompleteOrchestratorTask",
+        pb.OrchestratorResponse(
+            instanceId="order-7",
+            actions=[
+                pb.OrchestratorAction(sendEvent=event),
+                pb.OrchestratorAction(sendEntityMessage=pb.SendEntityMessageAction(entityOperationCalled=called)),
+                pb.OrchestratorAction(sendEntityMessage=pb.SendEntityMessageAction(entityOperationSignaled=signaled)),
+                pb.OrchestratorAction(scheduleTask=pb.ScheduleTaskAction(input=text(LARGE + "a"))),
+                pb.OrchestratorAction(scheduleTask=pb.ScheduleTaskAction(input=both[0])),
+                pb.OrchestratorAction(sendEvent=pb.SendEventAction(instance=event.instance, data=both[1])),
+            ],
+        ),
+    )
+    owners = {store.download(token).decode()[-1]: store.instance_id(token) for token in store.tokens}
+    assert owners == {
+        LARGE[-1]: "order-8",
+        "s": LEDGER,
+        "i": "@ledger@2",
+        "e": "order-9",
+        "c": "@ledger@3",
+        "g": "@ledger@4",
+        "a": "order-7",
+        "b": None,  # one payload for two instances
+    }
+
+
 def test_a_batch_that_cannot_be_completed_is_failed_and_keeps_its_state(
     form: Form, server: ScriptedServer, store: ScriptedStore
 ) -> None:

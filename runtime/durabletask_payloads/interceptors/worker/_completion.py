@@ -135,7 +135,9 @@ class Completions:
                 return _Undelivered(too_large(message, smallest, budget))
         try:
             with within(None if item.trace is None else item.trace_of_completion(message)):
-                receipt = self._externalizer.carry_out(plan, instance_id=item.instance_id or None)
+                sent = item.receivers(message) if plan.uploads else ()
+                receivers = {id(field): receiver for field, receiver in sent}
+                receipt = self._externalizer.carry_out(plan, instance_id=item.instance_id or None, receivers=receivers)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # whatever a store raises concerns this item alone

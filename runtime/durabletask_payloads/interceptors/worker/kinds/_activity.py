@@ -10,9 +10,10 @@ from durabletask_payloads.interceptors.worker._truncation import describe
 from ._base import WorkItem, trace_parent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import durabletask.internal.orchestrator_service_pb2 as pb
+    from google.protobuf.wrappers_pb2 import StringValue
     from typing_extensions import Self
 
     from durabletask_payloads.interceptors._protocol import AbandonRequestName
@@ -31,6 +32,10 @@ class Activity(WorkItem):
     complete = "CompleteActivityTask"
     abandon = "AbandonTaskActivityWorkItem"
     abandonment: ClassVar[AbandonRequestName] = "AbandonActivityTaskRequest"
+
+    def receivers(self, completion: Completion) -> Iterable[tuple[StringValue, str]]:
+        """Return nothing: the orchestration gets the result."""
+        return ()
 
     @classmethod
     def arrived(cls, work: pb.WorkItem, holder: Holder) -> Self:

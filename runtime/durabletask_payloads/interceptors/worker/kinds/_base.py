@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 from durabletask_payloads.observers._base import TraceParent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import TypeAlias
 
     import durabletask.internal.orchestrator_service_pb2 as pb
     from google.protobuf.message import Message
+    from google.protobuf.wrappers_pb2 import StringValue
     from typing_extensions import Self
 
     from durabletask_payloads.interceptors._protocol import AbandonRequestName
@@ -129,6 +130,15 @@ class WorkItem(ABC):
     def trace_of_completion(self, completion: Completion) -> TraceParent | None:
         """Return the span that the uploads of `completion` belong to."""
         return self.trace
+
+    # ---- completion -------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def receivers(self, completion: Completion) -> Iterable[tuple[StringValue, str]]:
+        """Yield each payload of `completion` that waits in another instance until that runs, with its id.
+
+        Such a payload is stored as one of the receiver: whoever cleans up asks whether that may still need it.
+        """
 
     # ---- arrival ----------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     import durabletask.internal.orchestrator_service_pb2 as pb
     from google.protobuf.message import Message
+    from google.protobuf.wrappers_pb2 import StringValue
     from typing_extensions import Self
 
     from durabletask_payloads.interceptors._protocol import AbandonRequestName
@@ -65,6 +66,16 @@ class Entity(WorkItem):
         self.state = state
         self.held_bytes = 0 if state is None else len(state)
         self.failed = ()
+
+    def receivers(self, completion: Completion) -> Iterator[tuple[StringValue, str]]:
+        """Yield the inputs of signals that are sent, and the results of operations that were called."""
+        batch = cast("pb.EntityBatchResult", completion)
+        for action in batch.actions:
+            if action.HasField("sendSignal"):
+                yield action.sendSignal.input, action.sendSignal.instanceId
+        for result, info in zip(batch.results, batch.operationInfos, strict=False):  # the first version has no infos
+            if result.HasField("success") and info.HasField("responseDestination"):
+                yield result.success.result, info.responseDestination.instanceId
 
     @classmethod
     def arrived(cls, work: pb.WorkItem, holder: Holder) -> Self:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     import durabletask.internal.orchestrator_service_pb2 as pb
+    from google.protobuf.wrappers_pb2 import StringValue
     from typing_extensions import Self
 
     from durabletask_payloads.interceptors._protocol import AbandonRequestName
@@ -55,6 +56,22 @@ class Orchestration(WorkItem):
         super().__init__(instance_id, task_id, token, holder)
         self.locks: tuple[Lock, ...] = ()
         self.next_id: int = 0
+
+    def receivers(self, completion: Completion) -> Iterator[tuple[StringValue, str]]:
+        """Yield the events and the inputs of entity operations that are sent."""
+        for action in cast("pb.OrchestratorResponse", completion).actions:
+            match action.WhichOneof("orchestratorActionType"):
+                case "sendEvent":
+                    yield action.sendEvent.data, action.sendEvent.instance.instanceId
+                case "sendEntityMessage":
+                    sent = action.sendEntityMessage
+                    called, signaled = sent.entityOperationCalled, sent.entityOperationSignaled
+                    if sent.HasField("entityOperationCalled"):
+                        yield called.input, called.targetInstanceId.value
+                    elif sent.HasField("entityOperationSignaled"):
+                        yield signaled.input, signaled.targetInstanceId.value
+                case _:  # goes to nobody else, or to an instance that begins with it
+                    pass
 
     @classmethod
     def arrived(cls, work: pb.WorkItem, holder: Holder) -> Self:
