@@ -9,6 +9,7 @@ activities.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 from ._protocol import FAILED, log
@@ -29,8 +30,12 @@ _told: Final[set[Literal["client", "worker"]]] = set()
 
 def look_for_client_without(work: pb.WorkItem) -> None:
     """Log where a work item carries an input or an event that its sender's interceptor would have taken out."""
-    if "client" in _told:
-        return
+    if "client" not in _told:
+        with suppress(AttributeError):  # a fork's messages have the names, and not all of the fields
+            _look_for_client_without(work)
+
+
+def _look_for_client_without(work: pb.WorkItem) -> None:
     for event in work.orchestratorRequest.newEvents:
         if event.ByteSize() <= _LARGEST_THRESHOLD:
             continue
@@ -58,7 +63,12 @@ def look_for_worker_without(response: Message, is_token: Callable[[str], bool]) 
     """
     if "worker" in _told or response.DESCRIPTOR.full_name != "GetInstanceResponse":
         return
-    state = cast("pb.GetInstanceResponse", response).orchestrationState  # by its name
+    with suppress(AttributeError):  # as above
+        _look_for_worker_without(cast("pb.GetInstanceResponse", response), is_token)  # by its name
+
+
+def _look_for_worker_without(response: pb.GetInstanceResponse, is_token: Callable[[str], bool]) -> None:
+    state = response.orchestrationState
     if state.orchestrationStatus != FAILED or not _is_of_parsed_token(state.failureDetails):
         return
     if is_token(state.input.value):
