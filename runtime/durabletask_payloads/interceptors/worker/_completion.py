@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from copy import deepcopy
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
@@ -135,8 +136,10 @@ class Completions:
                 return _Undelivered(too_large(message, smallest, budget))
         try:
             with within(None if item.trace is None else item.trace_of_completion(message)):
-                sent = item.receivers(message) if plan.uploads else ()
-                receivers = {id(field): receiver for field, receiver in sent}
+                receivers: dict[int, str] = {}
+                if plan.uploads:
+                    with suppress(AttributeError):  # older schemas do not have all of the fields
+                        receivers.update((id(field), receiver) for field, receiver in item.receivers(message))
                 receipt = self._externalizer.carry_out(plan, instance_id=item.instance_id or None, receivers=receivers)
         except KeyboardInterrupt:
             raise
