@@ -7,11 +7,18 @@ import sys
 import pytest
 from tests.support import azurite as emulator
 from tests.support.fixtures import azurite, bucket, container, engine, proxy, s3, walks
+from tests.support.threads import forget_threads
 
 # There is no obstore for it that has what the store needs.
 collect_ignore_glob = ["stores/test_object_*.py"] if sys.version_info < (3, 11) else []
 
 __all__ = ["azurite", "bucket", "container", "engine", "proxy", "s3", "walks"]
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> None:
+    """What tests say of our threads is of those that they started themselves."""
+    forget_threads()
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

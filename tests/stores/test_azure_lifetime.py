@@ -7,7 +7,6 @@ import gc
 import os
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.support.proxy import Fault, FaultProxy, first
 from tests.support.store_forms import Form, both_forms
+from tests.support.threads import our_threads
 
 from durabletask_payloads._errors import PayloadStoreUnavailableError
 from durabletask_payloads.stores import _remote
@@ -36,8 +36,9 @@ def options(azurite: Azurite, container: str, proxy: FaultProxy) -> BlobPayloadS
     )
 
 
-def store_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("durabletask-payloads-")]
+def store_threads() -> list[str]:
+    """Less those of an Externalizer."""
+    return [name for name in our_threads() if name.startswith("durabletask-payloads-")]
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:

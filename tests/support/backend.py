@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import itertools
-import threading
 import time
 from collections import Counter
 from concurrent import futures
@@ -307,8 +306,3 @@ def wait_until(condition: Callable[[], bool], *, seconds: float = 20, what: str 
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
         time.sleep(0.01)
-
-
-def our_threads() -> list[str]:
-    """Return the names of the running threads of this package."""
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("durabletask-payloads")]

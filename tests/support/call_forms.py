@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 import durabletask.internal.orchestrator_service_pb2_grpc as stubs
 import grpc
 import grpc.aio
-from tests.support.backend import our_threads
+from tests.support.threads import our_threads
 
 from durabletask_payloads.interceptors import PayloadInterceptor, async_payload_interceptors
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import durabletask.internal.orchestrator_service_pb2 as pb
 import pytest
-from tests.support.backend import RedeliveringBackend, client_on, our_threads, wait_until, worker_on
+from tests.support.backend import RedeliveringBackend, client_on, wait_until, worker_on
 from tests.support.hub import (
     FUNCTIONS,
     LEDGER_ID,
@@ -22,6 +22,7 @@ from tests.support.hub import (
     returns_with_lock,
 )
 from tests.support.scripted_store import ScriptedStore
+from tests.support.threads import our_threads
 
 from durabletask_payloads import Externalizer, InMemoryPayloadStore, PayloadStoreUnavailableError
 from durabletask_payloads.sdk import SdkPayloadStore
