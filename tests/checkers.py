@@ -2,6 +2,7 @@
 
 Each gets the code of the documentation's page "Type checking" in an environment that has the wheel with its extras
 [sdk,azure,typing], and no stubs of ours. It has to report the lines that are marked as mistakes, and no others.
+Without the extra [typing], mypy has to report one of them: so the others are found thanks to it.
 pyright also has to find that the packages in the wheel are typed and documented completely.
 """
 
@@ -21,10 +22,10 @@ from tests.support.wheels import ROOT, Environment, FailedError, build, result
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from typing_extensions import Self
-
-USER = ROOT / "tests" / "slow" / "typing" / "user.txt"
+USER = ROOT / "tests" / "installed" / "user.txt"
+WITHOUT_TYPING = "[sdk,azure]"
 EXTRAS = "[sdk,azure,typing]"
+STUBS = {"google-stubs", "grpc-stubs"}  # those of the extra, and none of ours
 PACKAGES = ("durabletask_payloads", "durabletask_payloads_walkers", "durabletask_payloads_codegen")
 # The SDK checks itself with pyright alone, in strict mode, as Python 3.10 runs it: so does this. It names no mypy, but
 # mypy 1.6 to 2.3.0 crash on task.py of durabletask 1.12.0, whatever imports it: 2.3.1 is the oldest that serves its
@@ -83,10 +84,10 @@ class Report(NamedTuple):
     text: str
 
 
-def marked_lines() -> frozenset[str]:
+def marked_lines(mark: str = r"E\d") -> frozenset[str]:
     """Return the lines of the user's code that are marked E1, E2 and so on, as a report has them."""
     numbered = enumerate(USER.read_text(encoding="utf-8").splitlines(), start=1)
-    return frozenset(f"user.py:{number}" for number, line in numbered if re.search(r"# E\d\b", line))
+    return frozenset(f"user.py:{number}" for number, line in numbered if re.search(rf"# {mark}\b", line))
 
 
 class WheelEnvironment:
@@ -99,13 +100,10 @@ class WheelEnvironment:
     """
 
     def __init__(self, folder: Path, wheel: Path, extras: str = EXTRAS) -> None:
+        folder.mkdir(exist_ok=True)
         self._folder = folder
         self._environment = Environment(folder / "environment")
         self._environment.install(f"{wheel}{extras}")
-
-    @classmethod
-    def of_this_tree(cls, folder: Path, extras: str = EXTRAS) -> Self:
-        return cls(folder, build(folder / "dist", "--wheel"), extras)
 
     def add(self, *checkers: Checker) -> None:
         """Install checkers into the environment itself."""
@@ -160,9 +158,12 @@ class WheelEnvironment:
 
 def main() -> int:
     with tempfile.TemporaryDirectory(prefix="checkers-") as folder:
-        wheel_environment = WheelEnvironment.of_this_tree(Path(folder))
+        wheel = build(Path(folder, "dist"), "--wheel")
+        wheel_environment = WheelEnvironment(Path(folder, "with"), wheel)
         wheel_environment.add(*(one for one in CHECKERS if not one.alone and not one.is_optional))
         passed = [passes(checker, wheel_environment) for checker in CHECKERS]
+        passed.append(wheel_environment.stubs == STUBS)
+        passed.append(passes_without_typing(WheelEnvironment(Path(folder, "without"), wheel, WITHOUT_TYPING)))
         for package in PACKAGES:
             faults = wheel_environment.incomplete(package)
             print(f"{package}: {'FAILED' if faults else 'typed and documented completely'}", *faults, sep="\n    ")
@@ -184,6 +185,16 @@ def passes(checker: Checker, wheel_environment: WheelEnvironment) -> bool:
     passed = report.exit_code == 1 and report.lines == expected
     said = f"{len(expected)} of {len(expected)} mistakes found" if passed else f"FAILED\n{report.text}"
     print(f"{checker.name}: {said}, {time.monotonic() - started:.0f} s", flush=True)
+    return passed
+
+
+def passes_without_typing(without: WheelEnvironment) -> bool:
+    """Only a wrong type of ours is found without the stubs, whose lack mypy does not mention."""
+    without.add(MYPY)
+    report = without.check(MYPY)
+    passed = (without.stubs, report.exit_code, report.lines) == (set(), 1, marked_lines("E2"))
+    said = f"{len(report.lines)} of {len(marked_lines())} mistakes found" if passed else f"FAILED\n{report.text}"
+    print(f"{MYPY.name}, without [typing]: {said}", flush=True)
     return passed
 
 

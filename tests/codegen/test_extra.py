@@ -24,7 +24,7 @@ MISSING = "jinja2, ruff not found: pip install durabletask-payloads[codegen]"
 
 @pytest.fixture
 def without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No jinja2 and no ruff; tests/slow/packaging has an environment in which there is nothing of the extra."""
+    """No jinja2 and no ruff; tests/installed has an environment in which there is nothing of the extra."""
     for module in ("jinja2", "ruff"):
         monkeypatch.setitem(sys.modules, module, None)
 

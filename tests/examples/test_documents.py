@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from durabletask.task import OrchestrationContext
     from tests.support.azurite import Azurite
 
-# What tests/slow/packaging/test_wheel.py runs.
+# What tests/installed/test_wheel.py runs.
 RUN_ELSEWHERE = {PAGES["writing-a-store.md"].name}
 # In troubleshooting.md, what comes from elsewhere than from this package.
 OF_OTHERS = {

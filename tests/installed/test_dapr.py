@@ -11,11 +11,13 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from tests.support.wheels import ROOT, Environment, build, run
+from tests.support.wheels import ROOT, Environment, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+pytestmark = pytest.mark.timeout(300)
 
 INTERNAL = "dapr.ext.workflow._durabletask.internal"
 ORACLE = ROOT / "tests" / "support" / "oracle.py"
@@ -118,57 +120,63 @@ def kind(name: str) -> str:
     return "metadata" if name in METADATA else "diagnostic"
 
 
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", FORKS)
-def test_a_fork_of_the_protos(name: str, tmp_path: Path) -> None:
-    fork = FORKS[name]
-    environment = Environment(tmp_path / "environment")
-    wheel = build(tmp_path / "dist", "--wheel")
-    environment.install(f"{wheel}[codegen,typing]")
-    environment.install(*fork.requirements, locked=False)
-    quiet = {**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONPATH": str(tmp_path / "out")}
-    python, scripts = environment.python, environment.scripts
+class Tree(NamedTuple):
+    """A folder with walkers of a fork, and the environment with the fork and our wheel."""
 
-    keys = run(python, "-c", KEYS, *fork.modules, cwd=tmp_path, environment=quiet).split()
+    fork: Fork
+    environment: Environment
+    folder: Path
+
+    def generate(self, package: str) -> None:
+        command = (self.environment.scripts / "durabletask-payloads-codegen", "generate", "--from-module")
+        policy = ("--policy", "fields.toml", "--output", "out", "--package", package)
+        run(*command, *self.fork.modules, *policy, cwd=self.folder, environment=self.quiet)
+
+    @property
+    def quiet(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONPATH": str(self.folder / "out")}
+
+
+@pytest.fixture(scope="module", params=FORKS)
+def tree(request: pytest.FixtureRequest, dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Tree:
+    """The walkers of the fork that have a name of their own."""
+    tree = Tree(FORKS[request.param], Environment(tmp_path_factory.mktemp("fork")), tmp_path_factory.mktemp("tree"))
+    (wheel,) = dist.glob("*.whl")
+    tree.environment.install(f"{wheel}[codegen,typing]")
+    tree.environment.install(*tree.fork.requirements, locked=False)
+    python = tree.environment.python
+    keys = run(python, "-c", KEYS, *tree.fork.modules, cwd=tree.folder, environment=tree.quiet).split()
     fields = [(message, field) for message, _, field in (key.rpartition(".") for key in keys)]
     lines = [f'"{message}".{field} = "{kind(field)}"' for message, field in fields]
-    (tmp_path / "fields.toml").write_text("\n".join(lines))
-    generate: tuple[str | Path, ...] = (
-        scripts / "durabletask-payloads-codegen",
-        "generate",
-        "--from-module",
-        *fork.modules,
-    )
-    generate = (*generate, "--policy", "fields.toml", "--output", "out", "--package")
-    run(*generate, "own_walkers", cwd=tmp_path, environment=quiet)
-    text = (tmp_path / "out/own_walkers/externalize.py").read_text()
-    assert text.count(f" ({name})\n") == fork.files
-    said = run(python, ORACLE, "own_walkers", *fork.modules, cwd=tmp_path, environment=quiet)
-    assert json.loads(said) == fork.ways
+    (tree.folder / "fields.toml").write_text("\n".join(lines))
+    tree.generate("own_walkers")
+    text = (tree.folder / "out/own_walkers/externalize.py").read_text()
+    assert text.count(f" ({request.param})\n") == tree.fork.files
+    return tree
 
-    if not fork.is_typed:
-        run(
-            scripts / "durabletask-payloads-codegen",
-            "stubs",
-            "--from-module",
-            *fork.modules,
-            "--output",
-            "stubs",
-            cwd=tmp_path,
-        )
-        environment.install(str(tmp_path / "stubs"))
+
+def test_the_walkers_are_complete(tree: Tree) -> None:
+    python = tree.environment.python
+    said = run(python, ORACLE, "own_walkers", *tree.fork.modules, cwd=tree.folder, environment=tree.quiet)
+    assert json.loads(said) == tree.fork.ways
+
+
+def test_mypy_and_pyright_pass(tree: Tree) -> None:
+    python, out = tree.environment.python, tree.folder / "out"
     strict: dict[str, object] = {"typeCheckingMode": "strict", "pythonVersion": "3.10", "include": ["own_walkers"]}
-    if not fork.is_typed:
+    if not tree.fork.is_typed:
+        program = tree.environment.scripts / "durabletask-payloads-codegen"
+        run(program, "stubs", "--from-module", *tree.fork.modules, "--output", "stubs", cwd=tree.folder)
+        tree.environment.install(str(tree.folder / "stubs"))
         strict["reportMissingTypeStubs"] = False  # of the package around the module, which says that it has no types
-    (tmp_path / "out/pyrightconfig.json").write_text(json.dumps(strict))
-    mypy = (sys.executable, "-m", "mypy", "--strict", f"--python-executable={python}", "own_walkers")
-    run(*mypy, cwd=tmp_path / "out")
-    run(
-        sys.executable, "-m", "pyright", "--pythonpath", python, "--project", "pyrightconfig.json", cwd=tmp_path / "out"
-    )
+    (out / "pyrightconfig.json").write_text(json.dumps(strict))
+    run(sys.executable, "-m", "mypy", "--strict", f"--python-executable={python}", "own_walkers", cwd=out)
+    run(sys.executable, "-m", "pyright", "--pythonpath", python, "--project", "pyrightconfig.json", cwd=out)
 
-    # In place of ours, they serve the interceptors.
-    run(*generate, "durabletask_payloads_walkers", cwd=tmp_path, environment=quiet)
-    service = fork.modules[0]
-    said = run(python, "-c", CALLS, service, f"{service}_grpc", fork.states, cwd=tmp_path, environment=quiet)
-    assert said == f"{fork.states} True True\n"
+
+def test_in_place_of_ours_they_serve_the_interceptors(tree: Tree) -> None:
+    tree.generate("durabletask_payloads_walkers")
+    service = tree.fork.modules[0]
+    arguments = (service, f"{service}_grpc", tree.fork.states)
+    said = run(tree.environment.python, "-c", CALLS, *arguments, cwd=tree.folder, environment=tree.quiet)
+    assert said == f"{tree.fork.states} True True\n"

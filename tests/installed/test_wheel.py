@@ -79,7 +79,7 @@ def test_what_is_in_the_sdist(dist: Path) -> None:
         "protos/payload_fields.toml",
         "protos/durabletask/internal/orchestrator_service.proto",
         "generated/PAYLOAD_FIELDS.md",
-        "tests/slow/packaging/test_wheel.py",
+        "tests/installed/test_wheel.py",
         "tests/support/azurite/package-lock.json",
     ):
         assert name in names
