@@ -10,10 +10,11 @@ DEMO   := $(VENV)/.demo
 DOCS   := $(VENV)/.docs
 TYPED  := runtime generated/durabletask_payloads_walkers codegen tests
 STUBS  := generated/durabletask-stubs
+SIDE_BY_SIDE := --numprocesses auto --dist worksteal --durations 20
 PURGE  := protos/durabletask/largepayloads/large_payload_purge.proto --package durabletask_payloads_protos
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos generate check test test-quick test-sdk-matrix demo docs bench lock clean
+.PHONY: help setup protos generate check test test-quick test-installed test-sdk-matrix demo docs bench lock clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,11 +57,14 @@ check: $(READY) ## Lint, format, types (mypy and pyright, strict; others on the 
 	$(BIN)/pyright
 	$(BIN)/python -m tests.checkers
 
-test: $(READY) ## Run the tests, on all cores
-	$(BIN)/pytest --numprocesses auto --dist worksteal
+test: $(READY) ## Run the tests, on all cores, less those of environments of their own
+	$(BIN)/pytest $(SIDE_BY_SIDE) --ignore tests/installed
 
 test-quick: $(READY) ## Run the tests that are not slow
-	$(BIN)/pytest --numprocesses auto --dist worksteal -m "not slow"
+	$(BIN)/pytest $(SIDE_BY_SIDE) --ignore tests/installed -m "not slow"
+
+test-installed: $(READY) ## Run the tests of the wheel, of forks and of releases of the SDK, in environments of their own
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --durations 20 tests/installed
 
 test-sdk-matrix: $(READY) ## Run the end-to-end tests with other releases of the SDK (ARGS="1.4.0 1.12.0")
 	$(BIN)/python -m tests.sdk_matrix $(ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import pytest
@@ -19,6 +20,11 @@ __all__ = ["azurite", "bucket", "container", "engine", "proxy", "s3", "walks"]
 def _threads() -> None:
     """What tests say of our threads is of those that they started themselves."""
     forget_threads()
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: about a third of the time a test waits, for a server or a process of its own."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from durabletask.client import TaskHubGrpcClient
 
 KINDS: Final = ("running", "completed", "purged")
-EACH: Final = 60
+EACH: Final = 60  # by default
 BOXES: Final = tuple(entities.EntityInstanceId("box", str(number)) for number in range(6))
 GRACE: Final = timedelta(hours=1)
 THRESHOLD: Final = 200
@@ -88,15 +88,16 @@ class Aged:
 
 
 class Scene:
-    """A backend, a worker, a client and a store.
+    """A backend, a worker, a client and a store, with `each` instances of each of KINDS.
 
     Attributes:
         purged: the tokens that only the purged instances mentioned.
         left: those that the killed worker left.
     """
 
-    def __init__(self, url: str, seed: int, stack: ExitStack) -> None:
+    def __init__(self, url: str, seed: int, each: int, stack: ExitStack) -> None:
         self._url = url
+        self._each = each
         self._random = random.Random(seed)
         self._stack = stack
         self.store = stack.enter_context(store_from_url(url, threshold_bytes=THRESHOLD))
@@ -113,7 +114,7 @@ class Scene:
 
     def play(self) -> None:
         """Let all happen up to the sweep."""
-        ids = [f"{kind}-{number}" for kind in KINDS for number in range(EACH)]
+        ids = [f"{kind}-{number}" for kind in KINDS for number in range(self._each)]
         self._random.shuffle(ids)
         for instance_id in ids:
             self.client.schedule_new_orchestration(works, input=text_of(instance_id), instance_id=instance_id)
@@ -129,7 +130,7 @@ class Scene:
         wait_until(lambda: self.backend.is_idle, what="the end of all work")
         before = self.mentioned()
         self.left = self.inventory.tokens() - before
-        for number in range(EACH):
+        for number in range(self._each):
             self.client.purge_orchestration(f"purged-{number}")
         self.purged = before - self.mentioned()
 
@@ -141,7 +142,7 @@ class Scene:
                 "tests.operations.killed_worker",
                 self.address,
                 self._url,
-                str(self._random.randint(1, 60)),
+                str(self._random.randint(1, self._each)),
             ],
             timeout=60,
             check=False,
@@ -178,10 +179,10 @@ class Scene:
 
     def check_that_all_can_be_read(self) -> None:
         """End the running ones, and read all there is as an application does."""
-        for number in range(EACH):
+        for number in range(self._each):
             self.client.raise_orchestration_event(f"running-{number}", "go", data="!" * 300)
         for kind in KINDS[:2]:
-            for number in range(EACH):
+            for number in range(self._each):
                 instance_id = f"{kind}-{number}"
                 state = self.client.wait_for_orchestration_completion(instance_id, timeout=60)
                 assert state is not None
@@ -198,13 +199,13 @@ class Scene:
             assert found.get_state() == json.dumps(text_of(str(one)))
 
 
-def play_and_sweep(url: str, seed: int, folder: Path) -> str:
-    """Play a scene, sweep it, and check what is left. Returns what was found, in a line."""
+def play_and_sweep(url: str, seed: int, folder: Path, each: int = EACH) -> str:
+    """Play a scene with `each` instances of a kind, sweep it, and check what is left. Returns what was found."""
     with ExitStack() as stack:
-        scene = Scene(url, seed, stack)
+        scene = Scene(url, seed, each, stack)
         scene.play()
         assert scene.left
-        assert len(scene.purged) == 4 * EACH, (
+        assert len(scene.purged) == 4 * each, (
             f"{len(scene.purged)}: not the input and output of each, and of its activity"
         )
         garbage = scene.purged | scene.left

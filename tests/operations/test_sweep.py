@@ -55,12 +55,12 @@ ALL_GARBAGE = {number for number in range(BLOBS) if is_garbage(number)}
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_hub_at_work(seed: int, tmp_path: Path) -> None:
-    print(play_and_sweep((tmp_path / "payloads").as_uri(), seed, tmp_path))
+    play_and_sweep((tmp_path / "payloads").as_uri(), seed, tmp_path, each=12)
 
 
 @pytest.mark.slow
 def test_a_hub_at_work_on_azurite(azurite: Azurite, container: str, tmp_path: Path) -> None:
-    print(play_and_sweep(f"azurite://127.0.0.1:{azurite.port}/{container}", 3, tmp_path))
+    play_and_sweep(f"azurite://127.0.0.1:{azurite.port}/{container}", 3, tmp_path, each=8)
 
 
 def test_at_scale() -> None:

@@ -19,6 +19,8 @@ from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayload
 if TYPE_CHECKING:
     from tests.support.azurite import Azurite
 
+# The read_timeout of the stores, which a stalled transfer would keep a process for, is 20 s: this is far from it.
+AT_ONCE = 10
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 HEAD: Final = """
@@ -210,7 +212,7 @@ def test_a_process_ends_amid_its_transfers(azurite: Azurite, container: str, eng
     def stalling_later(number: int) -> Fault:
         return stalling if number > 3 else HEALTHY  # the first connections make the container, and upload
 
-    for plan, size in ((stalling_later, 200_000), (always(HEALTHY), 2_000)) * 3:
+    for plan, size in ((stalling_later, 200_000), (always(HEALTHY), 2_000)):
         with FaultProxy(azurite.port, plan) as proxy:
             arguments = (engine, str(size), str(dice.uniform(0.0, 0.5)), end)
             with subprocess.Popen(
@@ -221,7 +223,7 @@ def test_a_process_ends_amid_its_transfers(azurite: Azurite, container: str, eng
             ) as process:
                 assert process.stdout is not None
                 assert process.stdout.readline() == "ready\n"
-                assert seconds_to_end(process, "ending") < 2
+                assert seconds_to_end(process, "ending") < AT_ONCE
 
 
 @pytest.mark.parametrize("way", ["upload", "download"])
@@ -250,7 +252,7 @@ def test_control_c_amid_a_transfer_that_stalls(azurite: Azurite, container: str,
             time.sleep(0.01)
         time.sleep(0.3)
         process.send_signal(signal.SIGINT)
-        assert seconds_to_end(process, "interrupted") < 2
+        assert seconds_to_end(process, "interrupted") < AT_ONCE
 
 
 THREADS = """
@@ -263,11 +265,11 @@ def there_and_back(number):
     return store.download(store.upload(data)) == data
 
 with store, ThreadPoolExecutor(64) as pool:
-    assert all(pool.map(there_and_back, range(1000)))
+    assert all(pool.map(there_and_back, range(320)))
     assert sum(thread.name.startswith("durabletask-payloads") for thread in threading.enumerate()) <= 66
 """
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_1000_payloads_from_64_threads(azurite: Azurite, container: str, engine: str) -> None:
+def test_320_payloads_from_64_threads(azurite: Azurite, container: str, engine: str) -> None:
     assert run(THREADS, azurite, azurite.port, container, engine) == ""

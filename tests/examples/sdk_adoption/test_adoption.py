@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[3]
 GUIDE = Path(__file__).parent / "README.md"
 DIFFERENTIAL = "tests.examples.sdk_adoption.differential"
-# 100,000 messages in all: a share for each process, each with a seed of its own.
-MESSAGES, SEEDS = 50_000, (1, 2)
+MESSAGES = 8_000
 VENDORED = ("durabletask/internal/payload_walkers", "durabletask/payload/helpers.py")
 PROBE = """
 import importlib.util, json, sys
@@ -65,29 +64,21 @@ def first_in_path(adopted: Path) -> Mapping[str, str]:
     return {**os.environ, "PYTHONPATH": str(adopted)}
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)  # 15 s on an idle machine of two cores
 def test_the_helpers_do_what_the_original_ones_do(adopted: Path) -> None:
+    """More of them: the module by itself, as here, with another number."""
     original = str(installed() / "payload" / "helpers.py")
-    commands = [[sys.executable, "-m", DIFFERENTIAL, str(MESSAGES), str(seed), original] for seed in SEEDS]
-    processes = [
-        subprocess.Popen(
-            command, cwd=ROOT, env=first_in_path(adopted), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        for command in commands
-    ]
-    outcomes = [(*process.communicate(), process.returncode) for process in processes]
-    for printed, errors, code in outcomes:
-        assert code == 0, errors[-4_000:]
-        seen = json.loads(printed)
-        assert seen["fields"] == 91
-        for direction in ("externalize", "deexternalize"):
-            assert seen[f"{direction} sync"] + seen[f"{direction} async"] == MESSAGES
-            assert seen[f"{direction} async"] == MESSAGES / 4
-            assert seen[f"{direction} log lines"] > MESSAGES / 4
-            assert seen[f"{direction} StoreError"] > 100
-        assert min(seen["externalize ValueError"], seen["deexternalize KeyError"]) > 100
-        assert seen["deexternalize UnicodeDecodeError"] > 100
+    command = [sys.executable, "-m", DIFFERENTIAL, str(MESSAGES), "1", original]
+    done = subprocess.run(command, cwd=ROOT, env=first_in_path(adopted), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-4_000:]
+    seen = json.loads(done.stdout)
+    assert seen["fields"] == 91
+    for direction in ("externalize", "deexternalize"):
+        assert seen[f"{direction} sync"] + seen[f"{direction} async"] == MESSAGES
+        assert seen[f"{direction} async"] == MESSAGES / 4
+        assert seen[f"{direction} log lines"] > MESSAGES / 4
+        assert seen[f"{direction} StoreError"] > 20
+    assert min(seen["externalize ValueError"], seen["deexternalize KeyError"]) > 20
+    assert seen["deexternalize UnicodeDecodeError"] > 20
 
 
 def test_nothing_of_this_package_is_needed(adopted: Path, tmp_path: Path) -> None:

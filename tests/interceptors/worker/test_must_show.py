@@ -100,11 +100,13 @@ def test_stop_in_the_middle_of_a_download(hub: Hub, store: ScriptedStore) -> Non
     assert hub.end_of(large).output == 10 * MIB - 2
 
 
-@pytest.mark.timeout(90)
-@pytest.mark.slow
+@pytest.mark.usefixtures("fast")
 def test_a_store_that_is_down_for_20_s(hub: Hub, store: ScriptedStore) -> None:
-    """The reference: what the worker could not send is lost, what it could not read comes again and again."""
-    up_at = time.monotonic() + 20
+    """The reference: what the worker could not send is lost, what it could not read comes again and again.
+
+    All that waits is 25 times as fast here, the outage too.
+    """
+    up_at = time.monotonic() + 20 / 25
 
     def check(payload: bytes) -> None:
         if time.monotonic() < up_at:
@@ -117,7 +119,6 @@ def test_a_store_that_is_down_for_20_s(hub: Hub, store: ScriptedStore) -> None:
     for instance in before + results:
         assert hub.end_of(instance, seconds=60).completed
     assert time.monotonic() > up_at
-    assert max(hub.backend.deliveries.values()) < 60
     assert max(hub.backend.deliveries.values()) <= 25  # the delay grows, and some come again within a round
 
 
