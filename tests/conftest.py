@@ -22,6 +22,7 @@ def _threads() -> None:
     forget_threads()
 
 
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are cores: about a third of the time a test waits, for a server or a process of its own."""
     return (os.cpu_count() or 1) + 1

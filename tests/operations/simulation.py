@@ -57,7 +57,7 @@ class SimulatedContainer:
         # The numbers of a partition, as 4 bytes each: nothing else of a blob is kept.
         self._of: dict[str, bytearray] = {name: bytearray() for name in PARTITIONS}
         for number in range(size):
-            self._of[digits_of(number)[:2]] += number.to_bytes(4, "big")
+            self._of[digits_of(number)[:1]] += number.to_bytes(4, "big")
 
     def numbers(self, partition: str) -> Iterator[int]:
         packed = self._of[partition]

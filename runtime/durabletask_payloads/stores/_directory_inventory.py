@@ -6,12 +6,12 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from durabletask_payloads._errors import PayloadIntegrityError, PayloadNotFoundError
 
 from ._folder import MARKER
-from ._inventory import PARTITIONS, REST, StoredPayload, is_in
+from ._inventory import REST, StoredPayload
 from ._notes import LONGEST_NOTE, checked_note, is_note
 from ._payload_file import read_header
 from ._tokens import PayloadToken, is_bare_name, name_in_container, new_name
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
     from typing import BinaryIO
+
+# The folders that payloads are in, and what else is beside them.
+_FOLDERS: Final = (*(f"{number:02x}" for number in range(256)), REST)
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class DirectoryInventory:
 
     @property
     def partitions(self) -> Sequence[str]:
-        return PARTITIONS
+        return _FOLDERS
 
     def list_payloads(self, partition: str) -> Iterator[StoredPayload]:
         with self._access.checked():
@@ -68,9 +71,9 @@ class DirectoryInventory:
         for name in names:
             try:
                 if partition == REST:
-                    if is_in(name, REST) and name != MARKER:
+                    if name not in _FOLDERS and name != MARKER:
                         yield self._foreign(name)
-                elif is_bare_name(name) and is_in(name, partition):
+                elif is_bare_name(name) and name.startswith(partition):
                     yield self._payload(name)
                 else:
                     yield self._foreign(f"{partition}/{name}")
