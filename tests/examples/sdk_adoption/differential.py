@@ -24,7 +24,7 @@ from durabletask.internal import orchestrator_service_pb2
 from durabletask.payload import LargePayloadStorageOptions, PayloadStore
 from durabletask.payload import helpers as adopted
 from google.protobuf import any_pb2, struct_pb2, wrappers_pb2
-from tests.examples.sdk_adoption.random_messages import RandomMessages
+from tests.support.random_messages import RandomMessages, text_about
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -259,14 +259,8 @@ def texts(random: Random, setting: Setting) -> Sequence[str]:
     found += [prefix[:-1], f" {prefix}1", f"{prefix.upper()}{'x' * setting.threshold}"]
     if random.random() < 0.1:
         found += [prefix, f"{prefix}0", f"{prefix}gone{'o' * random.randrange(150)}"]
-    for _ in range(8):
-        character = random.choice("aé€\U0001f600")
-        limit = setting.maximum if random.random() < 0.03 else setting.threshold
-        width = random.choice(
-            (1, len(character.encode()), len(character.encode()))
-        )  # the limit in characters, or in bytes
-        size = max(limit // width + random.randint(-1, 1), 0)
-        found.append("".join(character if random.random() < 0.9 else "b" for _ in range(size)))
+    limits = (setting.maximum if random.random() < 0.03 else setting.threshold for _ in range(8))
+    found += [text_about(random, limit) for limit in limits]
     return found
 
 
