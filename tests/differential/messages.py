@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from durabletask.internal import orchestrator_service_pb2 as pb
 from durabletask.payload import helpers
-from tests.differential.leaves import Leaf, leaves
+from tests.differential.leaves import by_path, copy, leaves, moved_paths, put_back, require_same
 from tests.differential.stores import NOT_UTF_8, KeptStore, PrefixedStore, ReferenceStore, UnreadableError
 from tests.support.oracle import messages_of
 from tests.support.random_messages import RandomMessages, text_about
@@ -31,11 +31,13 @@ from durabletask_payloads import Externalizer, PayloadIntegrityError, PayloadToo
 from durabletask_payloads_walkers import FIELDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Collection, Sequence
 
     from google.protobuf.message import Message
 
 _TYPES: Final = tuple(messages_of([pb.DESCRIPTOR]).values())
+_METADATA: Final = frozenset(key for key, kind in FIELDS.items() if kind == "metadata")
+_DIAGNOSTIC: Final = frozenset(key for key, kind in FIELDS.items() if kind == "diagnostic")
 _PREFIXES: Final = ("blob:v1:", "mem-", "t:")
 # What the plan for a message over its budget takes for the size of a token, in bytes.
 _LONGEST_TOKEN: Final = 512
@@ -172,36 +174,36 @@ def _check_externalize(case: Case) -> Message | None:
         and len(leaf.field.value.encode()) > case.setting.maximum
         and not store.is_known_token(leaf.field.value)
     ]
-    ours = _copy(message)
+    ours = copy(message)
     try:
         case.externalize(ours)
     except PayloadTooLargeError:
         assert too_large, "refused as too large"
-        _require_same(ours, message, "the message that was refused as too large")
+        require_same(ours, message, "the message that was refused as too large")
         assert store.uploads == 0
         seen["too large"] += 1
         return None
     assert not too_large, f"not refused: {too_large}"
-    theirs = _copy(message)
+    theirs = copy(message)
     helpers.externalize_payloads(theirs, case.reference, instance_id="order-17")
-    moved = _moved(message, theirs)
+    moved = moved_paths(message, theirs)
     if case.setting.budget is None:
-        _put_back(theirs, message, ("metadata", "diagnostic"))
-        _require_same(ours, theirs, "externalized")
+        put_back(theirs, message, _METADATA | _DIAGNOSTIC)
+        require_same(ours, theirs, "externalized")
     else:
         _check_budget(case, ours, theirs)
-    distinct = {leaf.field.value for path, leaf in _by_path(ours).items() if path in _moved(message, ours)}
+    distinct = {leaf.field.value for path, leaf in by_path(ours).items() if path in moved_paths(message, ours)}
     assert store.uploads == len(distinct), f"{store.uploads} uploads of {len(distinct)} payloads"
     _count(case, ours, moved)
 
     uploads = store.uploads
-    again = _copy(ours)
+    again = copy(ours)
     case.externalize(again)
-    _require_same(again, ours, "externalized a second time")
+    require_same(again, ours, "externalized a second time")
     assert store.uploads == uploads, "tokens were uploaded"
-    again = _copy(message)
+    again = copy(message)
     case.externalize(again)  # which knows by now what messages of this type are like, and measures in another way
-    _require_same(again, ours, "the same message, externalized after others of its type")
+    require_same(again, ours, "the same message, externalized after others of its type")
     return ours
 
 
@@ -209,9 +211,9 @@ def _check_budget(case: Case, ours: Message, theirs: Message) -> None:
     """Require what the reference moves, and beyond it the largest of the rest, if the budget asks for it."""
     message, budget = case.message, case.setting.budget
     assert budget is not None
-    was, their = _by_path(message), _by_path(theirs)
+    was, their = by_path(message), by_path(theirs)
     moved, stayed = [0], [0]
-    for path, leaf in _by_path(ours).items():
+    for path, leaf in by_path(ours).items():
         text = was[path].field.value
         kind, size = FIELDS[leaf.key], len(text.encode())
         can_move = kind != "metadata" and _LONGEST_TOKEN < size <= case.setting.maximum
@@ -231,14 +233,15 @@ def _check_budget(case: Case, ours: Message, theirs: Message) -> None:
     fits = case.externalizer.plan(message).fits
     assert ours.ByteSize() <= budget if fits else len(stayed) == 1, f"fits: {fits}, of {ours.ByteSize()} bytes"
     case.seen["does not fit"] += not fits
-    _put_back(ours := _copy(ours), message, ("payload", "diagnostic", "metadata"))
-    _require_same(ours, message, "what is no StringValue")
+    rest = copy(ours)
+    put_back(rest, message, FIELDS)
+    require_same(rest, message, "what is no StringValue")
 
 
 def _count(case: Case, ours: Message, by_reference: Collection[str]) -> None:
     """Write down what occurred, so that a test can require that all of it does."""
-    was = _by_path(case.message)
-    for path in _moved(case.message, ours):
+    was = by_path(case.message)
+    for path in moved_paths(case.message, ours):
         leaf = was[path]
         case.seen[f"moved {leaf.key}"] += 1
         text = leaf.field.value
@@ -262,65 +265,28 @@ def _check_deexternalize(case: Case, message: Message) -> None:
     }
     unreadable = {token for token in tokens if store.kept.get(token, NOT_UTF_8) == NOT_UTF_8}
     store.downloads = 0
-    ours = _copy(message)
+    ours = copy(message)
     try:
         case.deexternalize(ours)
     except (UnreadableError, PayloadIntegrityError):
         assert unreadable, "refused as unreadable"
-        _require_same(ours, message, "the message with a payload that cannot be read")
+        require_same(ours, message, "the message with a payload that cannot be read")
         seen["unreadable"] += 1
         return
     assert not unreadable, f"not refused: {unreadable}"
     assert store.downloads <= len(tokens)
-    theirs = _copy(message)
+    theirs = copy(message)
     helpers.deexternalize_payloads(theirs, case.reference)
-    _put_back(theirs, message, ("metadata",))
-    _require_same(ours, theirs, "deexternalized")
+    put_back(theirs, message, _METADATA)
+    require_same(ours, theirs, "deexternalized")
 
-    expected = _copy(case.message)
+    expected = copy(case.message)
     for leaf in leaves(expected):
         if FIELDS[leaf.key] != "metadata" and leaf.field.value in tokens:
             leaf.field.value = store.kept[leaf.field.value].decode()
             seen["tokens in the original"] += 1
-    _require_same(ours, expected, "there and back")
+    require_same(ours, expected, "there and back")
     seen["there and back"] += 1
-    again = _copy(ours)
+    again = copy(ours)
     case.deexternalize(again)
-    _require_same(again, ours, "deexternalized a second time")
-
-
-# ---- comparing -----------------------------------------------------------------------------------------------------
-
-
-def _copy(message: Message) -> Message:
-    """Return a copy as gRPC hands it over: parsed."""
-    return type(message).FromString(message.SerializeToString())
-
-
-def _require_same(ours: Message, expected: Message, what: str) -> None:
-    if ours.SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True):
-        return
-    theirs = _by_path(expected)
-    texts = [
-        f"{path} ({FIELDS[leaf.key]}) is {leaf.field.value!r:.80}, should be {theirs[path].field.value!r:.80}"
-        for path, leaf in _by_path(ours).items()
-        if path in theirs and leaf.field.value != theirs[path].field.value
-    ]
-    raise AssertionError(f"{expected.DESCRIPTOR.full_name}, {what}: {'; '.join(texts) or 'differs outside of texts'}")
-
-
-def _by_path(message: Message) -> dict[str, Leaf]:
-    return {leaf.path: leaf for leaf in leaves(message)}
-
-
-def _moved(before: Message, after: Message) -> list[str]:
-    """List the leaves whose text has changed, by path."""
-    was = _by_path(before)
-    return [leaf.path for leaf in leaves(after) if leaf.field.value != was[leaf.path].field.value]
-
-
-def _put_back(message: Message, original: Message, kinds: Collection[str]) -> None:
-    was = _by_path(original)
-    for leaf in leaves(message):
-        if FIELDS[leaf.key] in kinds:
-            leaf.field.value = was[leaf.path].field.value
+    require_same(again, ours, "deexternalized a second time")

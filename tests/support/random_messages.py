@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["RandomMessages", "text_about"]
 
 _MAX_DEPTH = 12
-# A message of this many parts gets no more: in a schema of which each message holds several others it would not end.
+# A message of this many parts gets no more than it requires: where each message holds several others, it would not end.
 _MAX_PARTS = 1_000
 _LONG_LIST = 0.05  # how many of the lists of the outermost message are long
 _NUMBERS: dict[int, object] = {
@@ -81,7 +81,8 @@ class RandomMessages:
 
     def _fill(self, message: Message, descriptor: Descriptor, depth: int) -> None:
         random = self._random.random
-        skipped = 0.1 + 0.07 * depth
+        is_full = depth == _MAX_DEPTH or self._parts >= _MAX_PARTS
+        skipped = 1.0 if is_full else 0.1 + 0.07 * depth
         for slot in _slots(descriptor):
             field = slot[int(random() * len(slot))]
             if random() < skipped and not field.is_required:
@@ -122,7 +123,7 @@ class RandomMessages:
         if field.value.kind == "text":
             self.filled.add(field.key)
             part.value = self._text()
-        elif field.value.message is not None and depth < _MAX_DEPTH and self._parts < _MAX_PARTS:
+        elif field.value.message is not None:
             self._fill(part, field.value.message, depth + 1)
 
     def _scalar(self, value: _Value) -> object:
