@@ -198,7 +198,7 @@ def _import_proto(options: argparse.Namespace) -> int:
     texts: dict[str, str] = {}
     for file in read.files:
         comment = f"{schema.IMPORTED_FROM} {read.sources[file.name]} by {_PROGRAM} import-proto."
-        texts[file.name] = proto_text.print_proto(file, f"{comment}\nDO NOT EDIT: run make protos")
+        texts[file.name] = proto_text.print_proto(file, f"{comment}\nDO NOT EDIT: run make protos", read.files)
     _prove(read, texts)
     if root is None:
         print("\n".join(texts.values()), end="")

@@ -6,7 +6,7 @@ entries is kept. Only proto3 without custom options and extensions is printed; a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
@@ -31,8 +31,25 @@ _MAX_NUMBER = 536_870_911  # the highest field number: `max` in a reserved range
 _MAX_ENUM = 2_147_483_647
 
 
-def print_proto(file: FileDescriptorProto, comment: str) -> str:
+class _File(NamedTuple):
+    """The file that is printed.
+
+    Attributes:
+        inner: names in its package, in those above it and in its messages. Of a reference protoc looks up the first
+            part there before it takes it for the first part of a full name.
+    """
+
+    name: str
+    inner: frozenset[str]
+
+
+def print_proto(file: FileDescriptorProto, comment: str, others: Iterable[FileDescriptorProto] = ()) -> str:
     """Print `file` as .proto text, under a comment of one or more lines.
+
+    Args:
+        file: what to print.
+        comment: stands on top.
+        others: the files that it may import: what they define decides how a reference has to be written.
 
     Raises:
         CodegenError: a part of it cannot be printed; the text names it.
@@ -41,6 +58,7 @@ def print_proto(file: FileDescriptorProto, comment: str) -> str:
         raise CodegenError(f"{file.name}: only proto3 can be printed, not {file.syntax or 'proto2'}")
     if file.extension:
         raise CodegenError(f"{file.name}: extension {file.extension[0].name}: cannot be printed")
+    place = _place(file, others)
     blocks = [[f"// {line}" for line in comment.splitlines()], ['syntax = "proto3";']]
     public, weak = set(file.public_dependency), set(file.weak_dependency)
     blocks.append(
@@ -53,9 +71,9 @@ def print_proto(file: FileDescriptorProto, comment: str) -> str:
     blocks.append([f"option {option};" for option in _options(file.options, file.name)])
     blocks += [list(_enum(enum, file.name)) for enum in file.enum_type]
     blocks += [
-        list(_message(message, f".{file.package}" if file.package else "", file)) for message in file.message_type
+        list(_message(message, f".{file.package}" if file.package else "", place)) for message in file.message_type
     ]
-    blocks += [list(_service(service, file)) for service in file.service]
+    blocks += [list(_service(service, place)) for service in file.service]
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
 
@@ -128,7 +146,7 @@ def _enum(enum: EnumDescriptorProto, where: str) -> Iterator[str]:
     yield "}"
 
 
-def _message(message: DescriptorProto, scope: str, file: FileDescriptorProto) -> Iterator[str]:
+def _message(message: DescriptorProto, scope: str, file: _File) -> Iterator[str]:
     full_name = f"{scope}.{message.name}"
     where = f"{file.name}: message {full_name[1:]}"
     if message.extension_range or message.extension:
@@ -185,7 +203,7 @@ def _field(
     field: FieldDescriptorProto,
     entry: DescriptorProto | None,
     message: DescriptorProto,
-    file: FileDescriptorProto,
+    file: _File,
     where: str,
 ) -> str:
     where = f"{where}, field {field.name}"
@@ -203,20 +221,31 @@ def _field(
     return f"{kind} {field.name} = {field.number}{_suffix(field.options, where)};"
 
 
-def _type(field: FieldDescriptorProto, file: FileDescriptorProto) -> str:
+def _type(field: FieldDescriptorProto, file: _File) -> str:
     if not field.type_name:
         return FieldDescriptorProto.Type.Name(field.type).removeprefix("TYPE_").lower()
     return _reference(field.type_name, file)
 
 
-def _reference(type_name: str, file: FileDescriptorProto) -> str:
-    """Print a full name; with its leading dot only where a nested message or package could be taken for its first part.
+def _reference(type_name: str, file: _File) -> str:
+    """Print a full name; with its leading dot only where something nearer could be taken for its first part.
 
-    So `.b.Task` in the package `a.b`.
+    So `.b.Task` in the package `a.b`, and `.hub.Task` in the package `hub` that has a service `hub`.
     """
     bare = type_name.lstrip(".")
-    inner = {*_nested_names(file.message_type), *file.package.split(".")[1:]}
-    return type_name if bare.partition(".")[0] in inner else bare
+    return type_name if bare.partition(".")[0] in file.inner else bare
+
+
+def _place(file: FileDescriptorProto, others: Iterable[FileDescriptorProto]) -> _File:
+    parts = file.package.split(".") if file.package else []
+    scopes = [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
+    inner = _nested_names(file.message_type)
+    for each in (file, *others):
+        if each.package in scopes:
+            inner |= {one.name for group in (each.message_type, each.enum_type, each.service) for one in group}
+        below = (each.package.removeprefix(f"{scope}.") for scope in scopes if each.package.startswith(f"{scope}."))
+        inner |= {name.partition(".")[0] for name in below}
+    return _File(file.name, frozenset(inner))
 
 
 def _nested_names(messages: Iterable[DescriptorProto]) -> set[str]:
@@ -227,7 +256,7 @@ def _nested_names(messages: Iterable[DescriptorProto]) -> set[str]:
     return names
 
 
-def _service(service: ServiceDescriptorProto, file: FileDescriptorProto) -> Iterator[str]:
+def _service(service: ServiceDescriptorProto, file: _File) -> Iterator[str]:
     where = f"{file.name}: service {service.name}"
     yield f"service {service.name} {{"
     yield from _indent(f"option {option};" for option in _options(service.options, where))
@@ -243,7 +272,7 @@ def _service(service: ServiceDescriptorProto, file: FileDescriptorProto) -> Iter
     yield "}"
 
 
-def _signature(method: MethodDescriptorProto, file: FileDescriptorProto) -> str:
+def _signature(method: MethodDescriptorProto, file: _File) -> str:
     request = f"{'stream ' if method.client_streaming else ''}{_reference(method.input_type, file)}"
     response = f"{'stream ' if method.server_streaming else ''}{_reference(method.output_type, file)}"
     return f"({request}) returns ({response})"
@@ -252,6 +281,7 @@ def _signature(method: MethodDescriptorProto, file: FileDescriptorProto) -> str:
 def _facts(file: FileDescriptorProto) -> Mapping[str, str]:
     """Map each declaration of a file to its details."""
     facts: dict[str, str] = {}
+    place = _File(file.name, frozenset())  # full names, whatever is beside them
 
     def enums(scope: str, found: Iterable[EnumDescriptorProto]) -> None:
         for enum in found:
@@ -266,7 +296,7 @@ def _facts(file: FileDescriptorProto) -> Mapping[str, str]:
                 continue
             facts[f"message {name}"] = " (deprecated)" if message.options.deprecated else ""
             for field in message.field:
-                facts[f"field {name}.{field.name}"] = f": {_describe(field, message, file)}"
+                facts[f"field {name}.{field.name}"] = f": {_describe(field, message, place)}"
             enums(f"{name}.", message.enum_type)
             messages(f"{name}.", message.nested_type)
 
@@ -274,11 +304,11 @@ def _facts(file: FileDescriptorProto) -> Mapping[str, str]:
     messages("", file.message_type)
     for service in file.service:
         for method in service.method:
-            facts[f"rpc {service.name}.{method.name}"] = f" {_signature(method, file)}"
+            facts[f"rpc {service.name}.{method.name}"] = f" {_signature(method, place)}"
     return facts
 
 
-def _describe(field: FieldDescriptorProto, message: DescriptorProto, file: FileDescriptorProto) -> str:
+def _describe(field: FieldDescriptorProto, message: DescriptorProto, file: _File) -> str:
     entries = {nested.name: nested for nested in message.nested_type if nested.options.map_entry}
     entry = entries.get(field.type_name.rpartition(".")[2])
     text = _field(field, entry, message, file, file.name).removesuffix(";")

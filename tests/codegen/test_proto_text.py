@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from durabletask.internal import orchestrator_service_pb2 as pb
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
-from tests.codegen.support import PROTOS, compiled, dedent
+from tests.codegen.support import PROTOS, compiled, dedent, write_proto
 
 from durabletask_payloads_codegen.errors import CodegenError
 from durabletask_payloads_codegen.proto_text import differences, print_proto
@@ -134,6 +134,39 @@ def test_a_package_whose_last_part_hides_another_package(tmp_path: Path) -> None
     assert "  .google.protobuf.StringValue x = 1;\n" in printed
     (tmp_path / "test.proto").write_text(printed)
     assert bare(from_protos(tmp_path).files[0]) == original
+
+
+def test_a_service_with_the_name_of_its_package(tmp_path: Path) -> None:
+    text = "package hub; message Task { Task again = 1; } service hub { rpc Do(Task) returns (.hub.Task); }"
+    original = compiled(tmp_path, text).files[0]
+    printed = print_proto(original, "")
+    assert "  .hub.Task again = 1;\n" in printed
+    (tmp_path / "test.proto").write_text(printed)
+    assert bare(from_protos(tmp_path).files[0]) == original
+
+
+def test_an_import_that_hides_a_package(tmp_path: Path) -> None:
+    """A package below that of the file, and a message of another file of its package."""
+    texts = {
+        "b.proto": "package b; message Task {}",
+        "c.proto": "package c; message Task {}",
+        "a/b.proto": "package a.b; message Other {}",
+        "a/c.proto": "package a; message c {}",
+        "a.proto": """
+            package a;
+            import "b.proto"; import "c.proto"; import "a/b.proto"; import "a/c.proto";
+            message Task { .b.Task b_task = 1; .c.Task c_task = 2; b.Other other = 3; c empty = 4; }
+        """,
+    }
+    for name, text in texts.items():
+        write_proto(tmp_path, text, name)
+    files = from_protos(tmp_path).files
+    for file in files:
+        (tmp_path / file.name).write_text(print_proto(file, "", files))
+    printed = (tmp_path / "a.proto").read_text()
+    for line in (".b.Task b_task = 1;", ".c.Task c_task = 2;", "a.b.Other other = 3;", "a.c empty = 4;"):
+        assert f"  {line}\n" in printed
+    assert from_protos(tmp_path).files == files
 
 
 def test_what_cannot_be_printed_is_an_error(tmp_path: Path) -> None:

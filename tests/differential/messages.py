@@ -69,6 +69,7 @@ class Setting(NamedTuple):
 def random_setting(random: Random) -> Setting:
     share = random.random()
     budget: int | None = None
+    limits: tuple[int, ...]
     if share < 0.01:
         threshold = 9_000
         limits = (9_000, 8_500)  # so large that the parts of a message are measured one by one

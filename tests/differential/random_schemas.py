@@ -136,7 +136,7 @@ class _Files:
 
     def _file(self, name: str) -> FileDescriptorProto:
         random = self._random
-        file = FileDescriptorProto(name=name, package=random.choice(_PACKAGES))
+        file = FileDescriptorProto(name=name, package=random.choice(_PACKAGES) or None)
         match random.choice(("proto3", "proto3", "proto2", "editions")):
             case "editions":
                 file.syntax = "editions"
@@ -197,8 +197,8 @@ class _Files:
                 name=methods.pick(("Do", "Get", "import", "Stream")),
                 input_type=f".{self._random.choice(types)}",
                 output_type=f".{self._random.choice([*types, 'google.protobuf.Timestamp'])}",
-                client_streaming=self._random.random() < 0.3,
-                server_streaming=self._random.random() < 0.3,
+                client_streaming=self._random.random() < 0.3 or None,  # protoc says nothing for no
+                server_streaming=self._random.random() < 0.3 or None,
             )
 
 
@@ -300,10 +300,14 @@ class _Fields:
 
     def finish(self) -> None:
         """Give the fields of `optional` the oneofs that protoc makes for them: after all others."""
+        taken = {one.name for group in (self._message.field, self._message.oneof_decl) for one in group}
         for field in self._message.field:
             if field.proto3_optional:
                 field.oneof_index = len(self._message.oneof_decl)
-                self._message.oneof_decl.add(name=f"_{field.name}")
+                name = f"_{field.name.removeprefix('_')}"
+                while name in taken:
+                    name = f"X{name}"
+                self._message.oneof_decl.add(name=name)
 
 
 def _add_enum(enum: EnumDescriptorProto, names: _Names) -> None:

@@ -22,7 +22,8 @@ from tests.differential.stores import KeptStore, ReferenceStore
 from tests.support.oracle import STRING_VALUE, ask
 from tests.support.random_messages import RandomMessages, text_about
 
-from durabletask_payloads_codegen import plugin, write
+from durabletask_payloads_codegen import plugin, schema, write
+from durabletask_payloads_codegen.proto_text import print_proto
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -48,6 +49,9 @@ def check_schema(seed: int) -> Counter[str]:
     messages = descriptors_of(files)
     kinds = {key: random.choice(("payload", "payload", "diagnostic", "metadata")) for key in _fields(messages)}
     seen = Counter(_shapes(files))
+    if all(file.syntax == "proto3" for file in files):
+        _check_text(files)
+        seen["printed"] += 1
     with tempfile.TemporaryDirectory() as folder:
         name = f"random_walkers_{seed}"
         text = _generate(random, files, kinds, Path(folder), name)
@@ -84,6 +88,19 @@ def _shapes(files: Iterable[FileDescriptorProto]) -> Iterator[str]:
             pending.extend(message.nested_type)
             yield from ("map" for _ in [message] if message.options.map_entry)
             yield from ("oneof" for _ in message.oneof_decl)
+
+
+def _check_text(files: Sequence[FileDescriptorProto]) -> None:
+    """Print all files as .proto text and compile that: protoc must take it, and the descriptors must be the same."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        paths = {file.name: root / file.name for file in files}
+        for file in files:
+            paths[file.name].parent.mkdir(parents=True, exist_ok=True)
+            paths[file.name].write_text(print_proto(file, "Random", files), encoding="utf-8")
+        compiled = {file.name: file for file in schema.compile_protos(root, paths.values()).file}
+    for file in files:
+        assert schema.bare(compiled[file.name]) == schema.bare(file), f"{file.name}: printed and compiled it is another"
 
 
 def _generate(
@@ -125,7 +142,7 @@ def _imported(folder: Path, name: str) -> Iterator[Any]:  # what is in it nobody
 
 @contextmanager
 def _string_value_of(messages: Mapping[str, Descriptor]) -> Iterator[None]:
-    """Let the reference walker take the StringValue of their pool for one: it knows the class of the default pool only."""
+    """Give the reference walker the StringValue of their pool: it knows the class of the default pool only."""
     pool = next(iter(messages.values())).file.pool
     found = message_factory.GetMessageClass(pool.FindMessageTypeByName(STRING_VALUE))
     with patch.object(helpers, "wrappers_pb2", SimpleNamespace(StringValue=found)):

@@ -39,6 +39,8 @@ class Walkers(Protocol):
     @property
     def DEEXTERNALIZE(self) -> Mapping[str, Callable[[Never, Never], None]]: ...
     @property
+    def FAN_OUT(self) -> Mapping[str, tuple[str, ...]]: ...
+    @property
     def FIELDS(self) -> Mapping[str, str]: ...
     @property
     def MESSAGES(self) -> frozenset[str]: ...
@@ -131,16 +133,19 @@ def ask(walkers: Walkers, messages: Mapping[str, Descriptor]) -> Counter[str]:
     bearing: set[str] = set()
     ways: Counter[str] = Counter()
     for name, message in messages.items():
+        lists: set[str] = set()
         for path in leaf_paths(message):
             kind = walkers.FIELDS[path.key]
             ways[kind] += 1
             keys.add(path.key)
             if kind != "metadata":
                 bearing.add(name)
+                lists |= {step.name for step in path.steps[:1] if step.is_repeated and not is_map(step)}
             where = f"{name}.{path.text} is {kind}"
             _ask_one(message, path, walkers.EXTERNALIZE, kind == "payload", f"externalize: {where}", diagnostics=False)
             _ask_one(message, path, walkers.EXTERNALIZE, kind != "metadata", f"externalize with diagnostics: {where}")
             _ask_one(message, path, walkers.DEEXTERNALIZE, kind != "metadata", f"deexternalize: {where}")
+        assert set(walkers.FAN_OUT.get(name, ())) == lists, f"{name}: {lists}"
     assert keys == set(walkers.FIELDS)
     assert bearing == set(walkers.EXTERNALIZE) == set(walkers.DEEXTERNALIZE)
     return ways

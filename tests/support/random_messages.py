@@ -141,7 +141,9 @@ def _slots(descriptor: Descriptor) -> tuple[tuple[_Field, ...], ...]:
 
 
 def _field(field: FieldDescriptor) -> _Field:
-    key = f"{field.containing_type.full_name}.{field.name}"
+    message = field.containing_type
+    assert message is not None
+    key = f"{message.full_name}.{field.name}"
     if is_map(field) and (entry := field.message_type) is not None:
         keys, values = entry.fields_by_name["key"], entry.fields_by_name["value"]
         return _Field(field.name, key, _value(values), False, False, _value(keys))
