@@ -2,65 +2,86 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.support.oracle import STRING_VALUE, is_map
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Mapping
 
+    from google.protobuf.descriptor import Descriptor
     from google.protobuf.message import Message
     from google.protobuf.wrappers_pb2 import StringValue
 
 
 class Leaf(NamedTuple):
-    """A StringValue that is set; `key` is `Message.field`, `path` is its place in the message."""
+    """A StringValue that is set; `key` is `Message.field`."""
 
     key: str
-    path: str
     field: StringValue
 
 
-def leaves(message: Message, path: str = "") -> Iterator[Leaf]:
-    """Yield the leaves of `message`, of equal messages in the same order."""
-    descriptor = message.DESCRIPTOR
-    for field, value in message.ListFields():
+class _Part(NamedTuple):
+    """A field that holds leaves, with their `key`, or messages, with None."""
+
+    key: str | None
+    is_map: bool
+    is_repeated: bool
+
+
+def leaves(message: Message) -> list[Leaf]:
+    """Return the leaves of `message`; those of a copy, whatever their texts, come in the same order."""
+    found: list[Leaf] = []
+    _collect(message, found)
+    return found
+
+
+def _collect(message: Message, found: list[Leaf]) -> None:
+    parts = _parts(message.DESCRIPTOR)
+    # Reflection: what is in a field is known only by its descriptor.
+    fields: list[tuple[Any, Any]] = message.ListFields()
+    for field, value in fields:
+        part = parts.get(field.number)
+        if part is None:
+            continue
+        key, is_map, is_repeated = part
+        items = [value[key] for key in sorted(value)] if is_map else value if is_repeated else (value,)
+        if key is None:
+            for item in items:
+                _collect(item, found)
+        else:
+            found += [Leaf(key, item) for item in items]
+
+
+@lru_cache(maxsize=512)
+def _parts(descriptor: Descriptor) -> Mapping[int, _Part]:
+    """Return what may hold a leaf, by the number of the field."""
+    found: dict[int, _Part] = {}
+    for field in descriptor.fields:
         target = field.message_type
+        holds_map = is_map(field)
+        if holds_map and target is not None:
+            target = target.fields_by_name["value"].message_type
         if target is None:
             continue
-        name = f"{path}.{field.name}"
-        if is_map(field):
-            target = target.fields_by_name["value"].message_type
-            if target is None:
-                continue
-            parts = [(f"{name}[{key!r}]", value[key]) for key in sorted(value)]
-        elif field.is_repeated:
-            parts = [(f"{name}[{index}]", part) for index, part in enumerate(value)]
-        else:
-            parts = [(name, value)]
-        for place, part in parts:
-            if target.full_name == STRING_VALUE:
-                yield Leaf(f"{descriptor.full_name}.{field.name}", place, part)
-            elif not target.file.name.startswith("google/protobuf/"):
-                yield from leaves(part, place)
+        key = f"{descriptor.full_name}.{field.name}" if target.full_name == STRING_VALUE else None
+        if key is not None or not target.file.name.startswith("google/protobuf/"):
+            found[field.number] = _Part(key, holds_map, field.is_repeated)
+    return found
 
 
-def by_path(message: Message) -> dict[str, Leaf]:
-    return {leaf.path: leaf for leaf in leaves(message)}
-
-
-def moved_paths(before: Message, after: Message) -> list[str]:
-    """List the leaves whose text has changed, by path."""
-    was = by_path(before)
-    return [leaf.path for leaf in leaves(after) if leaf.field.value != was[leaf.path].field.value]
+def moved(before: Message, after: Message) -> list[Leaf]:
+    """List the leaves of `before` whose text is another one in `after`."""
+    pairs = zip(leaves(before), leaves(after), strict=True)
+    return [was for was, now in pairs if was.field.value != now.field.value]
 
 
 def put_back(message: Message, original: Message, fields: Collection[str]) -> None:
     """Give the leaves of `fields`, each `Message.field`, the texts that they have in `original`."""
-    was = by_path(original)
-    for leaf in leaves(message):
+    for leaf, was in zip(leaves(message), leaves(original), strict=True):
         if leaf.key in fields:
-            leaf.field.value = was[leaf.path].field.value
+            leaf.field.value = was.field.value
 
 
 def copy(message: Message) -> Message:
@@ -76,10 +97,9 @@ def require_same(ours: Message, expected: Message, what: str) -> None:
     """
     if ours.SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True):
         return
-    theirs = by_path(expected)
     texts = [
-        f"{path} is {leaf.field.value!r:.80}, should be {theirs[path].field.value!r:.80}"
-        for path, leaf in by_path(ours).items()
-        if path in theirs and leaf.field.value != theirs[path].field.value
+        f"{leaf.key} is {leaf.field.value!r:.80}, should be {other.field.value!r:.80}"
+        for leaf, other in zip(leaves(ours), leaves(expected), strict=False)
+        if leaf.field.value != other.field.value
     ]
     raise AssertionError(f"{expected.DESCRIPTOR.full_name}, {what}: {'; '.join(texts) or 'differs outside of texts'}")

@@ -22,20 +22,22 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from durabletask.internal import orchestrator_service_pb2 as pb
 from durabletask.payload import helpers
-from tests.differential.leaves import by_path, copy, leaves, moved_paths, put_back, require_same
+from tests.differential.leaves import copy, leaves, moved, put_back, require_same
 from tests.differential.stores import NOT_UTF_8, KeptStore, PrefixedStore, ReferenceStore, UnreadableError
 from tests.support.oracle import messages_of
 from tests.support.random_messages import RandomMessages, text_about
 
 from durabletask_payloads import Externalizer, PayloadIntegrityError, PayloadTooLargeError
-from durabletask_payloads_walkers import FIELDS
+from durabletask_payloads_walkers import EXTERNALIZE, FIELDS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
     from google.protobuf.message import Message
 
-_TYPES: Final = tuple(messages_of([pb.DESCRIPTOR]).values())
+_ALL: Final = messages_of([pb.DESCRIPTOR])
+# All types, and three times as often those with payloads.
+_TYPES: Final = (*_ALL.values(), *(_ALL[name] for name in EXTERNALIZE), *(_ALL[name] for name in EXTERNALIZE))
 _METADATA: Final = frozenset(key for key, kind in FIELDS.items() if kind == "metadata")
 _DIAGNOSTIC: Final = frozenset(key for key, kind in FIELDS.items() if kind == "diagnostic")
 _PREFIXES: Final = ("blob:v1:", "mem-", "t:")
@@ -73,9 +75,9 @@ def random_setting(random: Random) -> Setting:
     if share < 0.01:
         threshold = 9_000
         limits = (9_000, 8_500)  # so large that the parts of a message are measured one by one
-    elif share < 0.15:
+    elif share < 0.25:
         threshold = random.choice((600, 1_500))
-        budget = threshold + random.randrange(6_000)
+        budget = threshold + random.randrange(random.choice((100, 6_000)))
         limits = (threshold, 520, random.randrange(400, 2_000))
     else:
         threshold = random.choice((0, 1, 7, 24, 100))
@@ -88,7 +90,7 @@ def random_setting(random: Random) -> Setting:
         budget=budget,
         limits=limits,
         says_prefix=random.random() < 0.7,
-        has_unreadable=random.random() < 0.05,
+        has_unreadable=random.random() < 0.1,
         cache_bytes=random.choice((0, 1 << 20)),
         is_async=random.random() < 0.06,
     )
@@ -153,7 +155,7 @@ def _texts(random: Random, setting: Setting, store: KeptStore) -> Sequence[str]:
     token = store.upload(f"payload \U0001f600 {'x' * random.randrange(20)}".encode())
     found = ["", "a", token, prefix, prefix[:-1], f"{prefix[:-1]}~", f" {token}", f"{token}0", f'"{token}"']
     found += [token[:-1], token.upper(), f"{prefix}{'0' * setting.threshold}"]
-    found += [text_about(random, random.choice(setting.limits)) for _ in range(10)]
+    found += [text_about(random, random.choice(setting.limits)) for _ in range(16)]
     if random.random() < 0.1:
         found.append(text_about(random, setting.maximum))
     if setting.has_unreadable:
@@ -169,7 +171,7 @@ def _check_externalize(case: Case) -> Message | None:
     """Return the message with its tokens, None if it cannot be externalized."""
     message, store, seen = case.message, case.store, case.seen
     too_large = [
-        leaf.path
+        leaf.key
         for leaf in leaves(message)
         if FIELDS[leaf.key] == "payload"
         and len(leaf.field.value.encode()) > case.setting.maximum
@@ -187,15 +189,14 @@ def _check_externalize(case: Case) -> Message | None:
     assert not too_large, f"not refused: {too_large}"
     theirs = copy(message)
     helpers.externalize_payloads(theirs, case.reference, instance_id="order-17")
-    moved = moved_paths(message, theirs)
+    _count(case, ours, theirs)
     if case.setting.budget is None:
         put_back(theirs, message, _METADATA | _DIAGNOSTIC)
         require_same(ours, theirs, "externalized")
     else:
         _check_budget(case, ours, theirs)
-    distinct = {leaf.field.value for path, leaf in by_path(ours).items() if path in moved_paths(message, ours)}
+    distinct = {leaf.field.value for leaf in moved(message, ours)}
     assert store.uploads == len(distinct), f"{store.uploads} uploads of {len(distinct)} payloads"
-    _count(case, ours, moved)
 
     uploads = store.uploads
     again = copy(ours)
@@ -212,25 +213,24 @@ def _check_budget(case: Case, ours: Message, theirs: Message) -> None:
     """Require what the reference moves, and beyond it the largest of the rest, if the budget asks for it."""
     message, budget = case.message, case.setting.budget
     assert budget is not None
-    was, their = by_path(message), by_path(theirs)
-    moved, stayed = [0], [0]
-    for path, leaf in by_path(ours).items():
-        text = was[path].field.value
-        kind, size = FIELDS[leaf.key], len(text.encode())
+    went, stayed = [0], [0]
+    for was, our, their in zip(leaves(message), leaves(ours), leaves(theirs), strict=True):
+        text = was.field.value
+        kind, size = FIELDS[was.key], len(text.encode())
         can_move = kind != "metadata" and _LONGEST_TOKEN < size <= case.setting.maximum
-        if kind == "payload" and their[path].field.value != text:
-            assert leaf.field.value == their[path].field.value, f"{path}, a payload over the threshold, stayed"
-        elif leaf.field.value != text:
-            assert can_move, f"{path}, {kind} of {size} bytes, moved"
-            assert leaf.field.value == case.store.token(text.encode())
-            moved.append(size)
+        if kind == "payload" and their.field.value != text:
+            assert our.field.value == their.field.value, f"{was.key}, a payload over the threshold, stayed"
+        elif our.field.value != text:
+            assert can_move, f"{was.key}, {kind} of {size} bytes, moved"
+            assert our.field.value == case.store.token(text.encode())
+            went.append(size)
         elif can_move and not case.store.is_known_token(text):
             stayed.append(size)
-    case.seen["moved for the budget"] += len(moved) - 1
+    case.seen["moved for the budget"] += len(went) - 1
     if message.ByteSize() <= budget:
-        assert len(moved) == 1, "moved for a budget that was kept"
-    elif len(moved) > 1:
-        assert min(moved[1:]) >= max(stayed), "a smaller payload moved and a larger one stayed"
+        assert len(went) == 1, "moved for a budget that was kept"
+    elif len(went) > 1:
+        assert min(went[1:]) >= max(stayed), "a smaller payload moved and a larger one stayed"
     fits = case.externalizer.plan(message).fits
     assert ours.ByteSize() <= budget if fits else len(stayed) == 1, f"fits: {fits}, of {ours.ByteSize()} bytes"
     case.seen["does not fit"] += not fits
@@ -239,17 +239,14 @@ def _check_budget(case: Case, ours: Message, theirs: Message) -> None:
     require_same(rest, message, "what is no StringValue")
 
 
-def _count(case: Case, ours: Message, by_reference: Collection[str]) -> None:
+def _count(case: Case, ours: Message, theirs: Message) -> None:
     """Write down what occurred, so that a test can require that all of it does."""
-    was = by_path(case.message)
-    for path in moved_paths(case.message, ours):
-        leaf = was[path]
-        case.seen[f"moved {leaf.key}"] += 1
-        text = leaf.field.value
-        case.seen["over the threshold in bytes alone"] += len(text) <= case.setting.threshold < len(text.encode())
-    for path in by_reference:
-        kind = FIELDS[was[path].key]
-        case.seen[f"moved by the reference: {kind}"] += 1
+    for key, field in moved(case.message, ours):
+        case.seen[f"moved {key}"] += 1
+        characters, size = len(field.value), len(field.value.encode())
+        case.seen["over the threshold in bytes alone"] += characters <= case.setting.threshold < size
+    for key, _ in moved(case.message, theirs):
+        case.seen[f"moved by the reference: {FIELDS[key]}"] += 1
     case.seen["async" if case.setting.is_async else "sync"] += 1
 
 

@@ -26,7 +26,7 @@ from durabletask_payloads_codegen import plugin, schema, write
 from durabletask_payloads_codegen.proto_text import print_proto
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
     from google.protobuf.descriptor import Descriptor
     from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
@@ -129,7 +129,7 @@ def _generate(
 
 
 @contextmanager
-def _imported(folder: Path, name: str) -> Iterator[Any]:  # what is in it nobody knows before it runs
+def _imported(folder: Path, name: str) -> Generator[Any, None, None]:  # what is in it nobody knows before it runs
     sys.path.insert(0, str(folder))
     try:
         importlib.invalidate_caches()
@@ -141,7 +141,7 @@ def _imported(folder: Path, name: str) -> Iterator[Any]:  # what is in it nobody
 
 
 @contextmanager
-def _string_value_of(messages: Mapping[str, Descriptor]) -> Iterator[None]:
+def _string_value_of(messages: Mapping[str, Descriptor]) -> Generator[None, None, None]:
     """Give the reference walker the StringValue of their pool: it knows the class of the default pool only."""
     pool = next(iter(messages.values())).file.pool
     found = message_factory.GetMessageClass(pool.FindMessageTypeByName(STRING_VALUE))
