@@ -7,6 +7,7 @@ import sys
 import textwrap
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from . import report
@@ -19,6 +20,8 @@ from .schema import is_dotted_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from jinja2 import Environment
 
     from .model import Leaf, LeafKind, Message, Model
 
@@ -265,10 +268,16 @@ def _render(template: str, model: Model, home: Home, **values: object) -> str:
 
 
 def _fill(template: str, **values: object) -> str:
+    return _environment().get_template(template).render(**values)
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    """Make what compiles the templates: each once, which takes longer than to fill it."""
     from jinja2 import Environment, PackageLoader, StrictUndefined  # of the extra
 
     # The output is Python and Markdown: nothing to escape.
-    environment = Environment(
+    return Environment(
         loader=PackageLoader("durabletask_payloads_codegen"),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -276,7 +285,6 @@ def _fill(template: str, **values: object) -> str:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    return environment.get_template(template).render(**values)
 
 
 def _docstring(way: _Way, message: Message, home: Home) -> str:

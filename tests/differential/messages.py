@@ -43,8 +43,6 @@ _DIAGNOSTIC: Final = frozenset(key for key, kind in FIELDS.items() if kind == "d
 _PREFIXES: Final = ("blob:v1:", "mem-", "t:")
 # What the plan for a message over its budget takes for the size of a token, in bytes.
 _LONGEST_TOKEN: Final = 512
-# A field with the number 4,094, as a newer schema may have one.
-_UNKNOWN: Final = b"\xf2\xff\x01\x05later"
 
 
 class Setting(NamedTuple):
@@ -138,7 +136,7 @@ def check_message(seed: int) -> Counter[str]:
     texts = _texts(random, setting, store)
     message = RandomMessages(random, lambda: random.choice(texts)).make(_TYPES[seed % len(_TYPES)])
     if random.random() < 0.05:
-        message.MergeFromString(_UNKNOWN)
+        message.MergeFromString(_unknown_field(random.randrange(2_000)))
     seen = Counter({f"prefix {setting.prefix if setting.says_prefix else 'not said'}": 1})
     with Externalizer(
         store, concurrency=2, cache_bytes=setting.cache_bytes, message_budget_bytes=setting.budget
@@ -162,6 +160,11 @@ def _texts(random: Random, setting: Setting, store: KeptStore) -> Sequence[str]:
         found += [store.token(b"gone"), store.upload(NOT_UTF_8)]
     store.uploads = 0
     return found
+
+
+def _unknown_field(size: int) -> bytes:
+    """Return a text of `size` bytes in a field that only a newer schema has, with the number 4,094."""
+    return b"\xf2\xff\x01" + bytes((size & 127 | 128, size >> 7)) + b"x" * size
 
 
 # ---- externalize ---------------------------------------------------------------------------------------------------
@@ -214,16 +217,19 @@ def _check_budget(case: Case, ours: Message, theirs: Message) -> None:
     message, budget = case.message, case.setting.budget
     assert budget is not None
     went, stayed = [0], [0]
+    smallest = message.ByteSize()  # without what went
     for was, our, their in zip(leaves(message), leaves(ours), leaves(theirs), strict=True):
         text = was.field.value
         kind, size = FIELDS[was.key], len(text.encode())
         can_move = kind != "metadata" and _LONGEST_TOKEN < size <= case.setting.maximum
         if kind == "payload" and their.field.value != text:
             assert our.field.value == their.field.value, f"{was.key}, a payload over the threshold, stayed"
+            smallest -= size - _LONGEST_TOKEN
         elif our.field.value != text:
             assert can_move, f"{was.key}, {kind} of {size} bytes, moved"
             assert our.field.value == case.store.token(text.encode())
             went.append(size)
+            smallest -= size - _LONGEST_TOKEN
         elif can_move and not case.store.is_known_token(text):
             stayed.append(size)
     case.seen["moved for the budget"] += len(went) - 1
@@ -231,6 +237,7 @@ def _check_budget(case: Case, ours: Message, theirs: Message) -> None:
         assert len(went) == 1, "moved for a budget that was kept"
     elif len(went) > 1:
         assert min(went[1:]) >= max(stayed), "a smaller payload moved and a larger one stayed"
+        assert smallest + min(went[1:]) - _LONGEST_TOKEN > budget, "more moved than the budget asks for"
     fits = case.externalizer.plan(message).fits
     assert ours.ByteSize() <= budget if fits else len(stayed) == 1, f"fits: {fits}, of {ours.ByteSize()} bytes"
     case.seen["does not fit"] += not fits
