@@ -15,6 +15,7 @@ PURGE  := protos/durabletask/largepayloads/large_payload_purge.proto --package d
 
 .DEFAULT_GOAL := help
 .PHONY: help setup protos generate check test test-quick test-installed test-sdk-matrix demo docs bench lock clean
+.PHONY: help setup protos generate check test test-quick test-sdk-matrix coverage defects demo docs bench lock clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +69,15 @@ test-installed: $(READY) ## Run the tests of the wheel, of forks and of releases
 
 test-sdk-matrix: $(READY) ## Run the end-to-end tests with other releases of the SDK (ARGS="1.4.0 1.12.0")
 	$(BIN)/python -m tests.sdk_matrix $(ARGS)
+
+coverage: $(READY) ## Run the tests and show which lines and branches of codegen and runtime they miss: at most 5%
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest --numprocesses auto --dist worksteal
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+defects: $(READY) ## Plant known defects, one by one, and show which tests find each (ARGS="outage/* */azure")
+	$(BIN)/python -m tests.mutation.defects $(ARGS)
 
 demo: $(DEMO) ## A 5 MB orchestration: refused by gRPC without us, completed with us (ARGS="--store azurite")
 	$(BIN)/durabletask-payloads demo $(ARGS)

@@ -47,7 +47,7 @@ KINDS = (
 )
 
 _SOURCES = ("runtime", "generated", "codegen")
-_PROCESSES = 2
+PROCESSES = ("--numprocesses", "2", "--dist", "worksteal")
 _ENOUGH = 3
 # Some defects make a call wait for ever. Both in seconds: of a test, and of a run.
 _LONGEST_TEST = 60
@@ -174,9 +174,9 @@ def copy(to: Path) -> Tree:
         if (ROOT / name).is_file():  # not one that was deleted
             (to / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, to / name)
-    (to / ".venv").symlink_to(ROOT / ".venv")
     _git(to, "init", "--quiet")
     _git(to, "add", "--all")
+    (to / ".venv").symlink_to(ROOT / ".venv")
     return Tree(to)
 
 
@@ -194,7 +194,7 @@ def find(defect: Defect, clean: Tree, folder: Path, seed: int) -> Finding:
     (folder / defect.file).write_text(planted, encoding="utf-8")
     tests: list[str] = []
     for stage in nearest(defect.file, folder / "tests"):
-        suspects = tree.failed(stage, seed, "--numprocesses", str(_PROCESSES), "--dist", "worksteal")
+        suspects = tree.failed(stage, seed, *PROCESSES)
         # A test that fails now and then has found nothing.
         again = set(tree.failed(suspects, seed)) if suspects else set[str]()
         without = set(clean.failed(suspects, seed)) if again else set[str]()
