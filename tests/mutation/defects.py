@@ -194,7 +194,8 @@ def find(defect: Defect, clean: Tree, folder: Path, seed: int) -> Finding:
     (folder / defect.file).write_text(planted, encoding="utf-8")
     tests: list[str] = []
     for stage in nearest(defect.file, folder / "tests"):
-        suspects = tree.failed(stage, seed, *PROCESSES)
+        # To start further processes takes longer than to run a few files.
+        suspects = tree.failed(stage, seed, *(PROCESSES if any(path.is_dir() for path in stage) else ()))
         # A test that fails now and then has found nothing.
         again = set(tree.failed(suspects, seed)) if suspects else set[str]()
         without = set(clean.failed(suspects, seed)) if again else set[str]()
