@@ -184,8 +184,8 @@ def _git(folder: Path, *arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout
 
 
-def find(defect: Defect, clean: Tree, folder: Path, seed: int) -> Finding:
-    """Plant a defect into a copy of `clean`, in `folder`, and look for tests that find it."""
+def find(defect: Defect, clean: Tree, folder: Path, seed: int, *, near: bool = False) -> Finding:
+    """Plant a defect into a copy of `clean`, in `folder`, and look for tests that find it: all, or the nearest only."""
     source = (clean.path / defect.file).read_text(encoding="utf-8")
     planted = defect.planted_in(source)
     began = time.monotonic()
@@ -193,7 +193,8 @@ def find(defect: Defect, clean: Tree, folder: Path, seed: int) -> Finding:
     tree = Tree(Path(shutil.copytree(clean.path, folder, symlinks=True)))
     (folder / defect.file).write_text(planted, encoding="utf-8")
     tests: list[str] = []
-    for stage in nearest(defect.file, folder / "tests"):
+    stages = list(nearest(defect.file, folder / "tests"))
+    for stage in stages[:-1] if near else stages:
         # To start further processes takes longer than to run a few files.
         suspects = tree.failed(stage, seed, *(PROCESSES if any(path.is_dir() for path in stage) else ()))
         # A test that fails now and then has found nothing.
@@ -210,10 +211,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation.defects", description="Plant defects.")
     parser.add_argument("names", nargs="*", default=["*"], metavar="NAME", help="kind/place, or a pattern (all)")
     parser.add_argument("--seed", type=int, default=1, help="of the order of the tests")
+    parser.add_argument("--near", action="store_true", help="run the tests in the folder of the change only")
     parser.add_argument("--list", action="store_true", help="print the names, and do nothing")
     asked = parser.parse_args(arguments)
     names: list[str] = asked.names
     seed: int = asked.seed
+    near: bool = asked.near
     chosen = [defect for defect in load() if any(fnmatch(defect.name, name) for name in names)]
     if not chosen:
         parser.error(f"no defect is named {' or '.join(names)}: --list prints the names")
@@ -228,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         clean = copy(folder / "clean")
         for defect in chosen:
             try:
-                finding = find(defect, clean, folder / "planted", seed)
+                finding = find(defect, clean, folder / "planted", seed, near=near)
             except DefectError as error:
                 print(error, file=sys.stderr)
                 return 2

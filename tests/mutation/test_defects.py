@@ -113,7 +113,7 @@ def test_packages_of_another_tree_are_refused(small: Path) -> None:
 def test_the_exit_status_says_whether_all_were_found(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def find(defect: Defect, clean: Tree, folder: Path, seed: int) -> Finding:
+    def find(defect: Defect, clean: Tree, folder: Path, seed: int, *, near: bool) -> Finding:
         return Finding(["tests/a.py::test_b", "tests/c.py::test_d"] if defect.kind == "etag" else [], 1.5)
 
     monkeypatch.setattr(defects, "copy", Tree)

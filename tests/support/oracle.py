@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 STRING_VALUE = "google.protobuf.StringValue"
 TOKEN = "token:"
+# What each field is filled with. It is one character too long to pass a gate unseen.
+_TEXT = f"{TOKEN}text"
 
 # How often a message may stand on a path: one that contains itself once more inside of itself.
 _TIMES = 2
@@ -49,11 +51,11 @@ class Walkers(Protocol):
 class Visits:
     """A plan of either kind that writes down every call."""
 
-    payload_gate = 0
+    payload_gate = len(_TEXT) - 1
     prefixes = (TOKEN,)
 
     def __init__(self, *, with_diagnostics: bool = True) -> None:
-        self.diagnostic_gate = 0 if with_diagnostics else sys.maxsize
+        self.diagnostic_gate = self.payload_gate if with_diagnostics else sys.maxsize
         self.fields: list[tuple[StringValue, str]] = []
 
     def rules_out(self, message: Message, *repeated: Sequence[Message]) -> bool:
@@ -161,7 +163,7 @@ def _ask_one(
     diagnostics: bool = True,
 ) -> None:
     root = message_factory.GetMessageClass(message)()
-    leaf = path.fill(root, f"{TOKEN}text")
+    leaf = path.fill(root, _TEXT)
     visits = Visits(with_diagnostics=diagnostics)
     # Reflection: the function is known by the name of the message, and the plan is one of our own.
     walker: Any = table.get(message.full_name)
