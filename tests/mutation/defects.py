@@ -184,6 +184,13 @@ def _git(folder: Path, *arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout
 
 
+def _confirmed(suspects: Sequence[str], tree: Tree, clean: Tree, seed: int) -> list[str]:
+    """Return those of `suspects`, which failed in `tree`, that pass without the defect and fail again with it."""
+    without = set(clean.failed(suspects, seed)) if suspects else set[str]()
+    tests = [test for test in suspects if test not in without]
+    return tree.failed(tests, seed) if tests else []
+
+
 def find(defect: Defect, clean: Tree, folder: Path, seed: int, *, near: bool = False) -> Finding:
     """Plant a defect into a copy of `clean`, in `folder`, and look for tests that find it: all, or the nearest only."""
     source = (clean.path / defect.file).read_text(encoding="utf-8")
@@ -197,10 +204,7 @@ def find(defect: Defect, clean: Tree, folder: Path, seed: int, *, near: bool = F
     for stage in stages[:-1] if near else stages:
         # To start further processes takes longer than to run a few files.
         suspects = tree.failed(stage, seed, *(PROCESSES if any(path.is_dir() for path in stage) else ()))
-        # A test that fails now and then has found nothing.
-        again = set(tree.failed(suspects, seed)) if suspects else set[str]()
-        without = set(clean.failed(suspects, seed)) if again else set[str]()
-        tests = [test for test in suspects if test in again and test not in without]
+        tests = _confirmed(suspects, tree, clean, seed)
         if tests:
             break
     shutil.rmtree(folder)
