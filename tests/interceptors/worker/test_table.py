@@ -612,6 +612,26 @@ def test_an_operation_that_cannot_be_resolved_is_taken_out_and_failed_at_its_pla
     stream.cancel()
 
 
+def test_a_signal_that_cannot_be_resolved_is_failed_at_its_place_and_answered_to_nobody(
+    form: Form, server: ScriptedServer, store: ScriptedStore
+) -> None:
+    gone = store.upload(LARGE.encode())
+    store.delete(gone)
+    item = entity_request(inputs=("first",))
+    signal = pb.EntityOperationSignaledEvent(requestId="signal-1", operation="put", input=text(gone))
+    item.entityRequestV2.operationRequests.append(pb.HistoryEvent(entityOperationSignaled=signal))
+    stream = deliver(form, server, item)
+    received = stream.next()
+    assert isinstance(received, pb.WorkItem)
+    assert len(received.entityRequestV2.operationRequests) == 1
+    form.call("CompleteEntityTask", batch_result("result of first"))
+    sent = only(server, "CompleteEntityTask")
+    assert isinstance(sent, pb.EntityBatchResult)
+    assert [one.WhichOneof("resultType") for one in sent.results] == ["success", "failure"]
+    assert sent.operationInfos[1] == pb.OperationInfo(requestId="signal-1")
+    stream.cancel()
+
+
 @pytest.mark.parametrize("part", ["state", "all inputs"])
 def test_a_batch_of_which_nothing_can_be_done_is_failed_and_keeps_its_state(
     part: str, form: Form, server: ScriptedServer, store: ScriptedStore
