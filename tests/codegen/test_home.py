@@ -114,6 +114,9 @@ def test_a_plan_module_that_the_generator_does_not_know(tmp_path: Path, monkeypa
     monkeypatch.delitem(sys.modules, "durabletask_payloads", raising=False)
     with pytest.raises(CodegenError, match=r"_plan\.py: is not the plan module that this generator knows$"):
         plan_source.plan_source()
+    (package / "externalizer/_plan.py").unlink()
+    with pytest.raises(CodegenError, match=r"_plan\.py: cannot be read: No such file or directory$"):
+        plan_source.plan_source()
     monkeypatch.setattr(sys, "path", [])
     with pytest.raises(CodegenError, match=r"^package durabletask_payloads: is not installed, so its plan module can"):
         plan_source.plan_source()

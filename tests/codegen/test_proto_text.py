@@ -175,6 +175,12 @@ def test_what_cannot_be_printed_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CodegenError, match=r"^a\.proto: message M, field f: groups, defaults and extensions cannot"):
         print_proto(file, "")
 
+    open_to_all = DescriptorProto.ExtensionRange(start=100, end=200)
+    message = DescriptorProto(name="M", extension_range=[open_to_all])
+    file = FileDescriptorProto(name="a.proto", syntax="proto3", message_type=[message])
+    with pytest.raises(CodegenError, match=r"^a\.proto: message M: extensions cannot be printed$"):
+        print_proto(file, "")
+
     (tmp_path / "custom.proto").write_text(
         'syntax = "proto3"; import "google/protobuf/descriptor.proto"; '
         "extend google.protobuf.FieldOptions { string note = 50000; } message M {}"

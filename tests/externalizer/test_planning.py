@@ -21,7 +21,7 @@ from durabletask_payloads import (
     UploadPlan,
     externalize_payloads,
 )
-from durabletask_payloads.externalizer._planning import plan_uploads
+from durabletask_payloads.externalizer._planning import LONGEST_TOKEN, plan_uploads
 from durabletask_payloads.externalizer._sizing import Judgement, Sizing, estimate
 
 if TYPE_CHECKING:
@@ -234,6 +234,15 @@ def test_a_plan_tells_what_goes_and_whether_the_rest_fits() -> None:
         with pytest.raises(PayloadTooLargeError):
             externalizer.carry_out(plan)
         assert message.SerializeToString() == before
+
+
+def test_no_more_goes_for_the_budget_than_is_needed() -> None:
+    message = pb.OrchestratorResponse(actions=tasks(["x" * 1_700, "x" * 1_900, "x" * 1_800]))
+    budget = message.ByteSize() - (1_900 - LONGEST_TOKEN)
+    with Externalizer(InMemoryPayloadStore(LargePayloadStorageOptions(threshold_bytes=2_000))) as externalizer:
+        for allowed, expected in ((budget, [1_900]), (budget - 1, [1_900, 1_800])):
+            plan = externalizer.plan(message, budget_bytes=allowed)
+            assert [len(upload.data) for upload in plan.uploads] == expected
 
 
 def test_the_smallest_size_leaves_in_what_cannot_be_stored() -> None:
