@@ -236,6 +236,14 @@ def test_a_plan_tells_what_goes_and_whether_the_rest_fits() -> None:
         assert message.SerializeToString() == before
 
 
+def test_a_payload_of_the_maximum_goes_and_one_byte_more_is_an_error() -> None:
+    options = LargePayloadStorageOptions(threshold_bytes=100, max_stored_payload_bytes=1_000)
+    with Externalizer(InMemoryPayloadStore(options)) as externalizer:
+        assert externalizer.plan(pb.ActivityResponse(result=text("x" * 1_000))).error is None
+        error = externalizer.plan(pb.ActivityResponse(result=text("x" * 1_001))).error
+    assert str(error).startswith("ActivityResponse.result has 1001 bytes, which exceeds the maximum")
+
+
 def test_no_more_goes_for_the_budget_than_is_needed() -> None:
     message = pb.OrchestratorResponse(actions=tasks(["x" * 1_700, "x" * 1_900, "x" * 1_800]))
     budget = message.ByteSize() - (1_900 - LONGEST_TOKEN)
