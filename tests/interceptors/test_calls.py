@@ -173,6 +173,32 @@ def test_the_request_of_a_future_is_as_it_was_at_once_and_its_payload_stays(
     assert sent.input.value.startswith("blob:v1:")
 
 
+def test_a_call_that_was_not_sent_is_one_that_is_over(
+    stub: stubs.TaskHubSidecarServiceStub, server: ScriptedServer, store: ScriptedStore
+) -> None:
+    call = future(stub.StartInstance, start(), timeout=1e-6)  # less than any upload takes
+    assert server.named("StartInstance") == []
+    assert len(store) == 0
+    assert (call.code(), call.cancelled(), call.running(), call.done(), call.is_active(), call.time_remaining()) == (
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        False,
+        False,
+        True,
+        False,
+        0.0,
+    )
+    assert "was not sent" in (call.details() or "")
+    assert list(call.initial_metadata()) == list(call.trailing_metadata()) == []
+    assert not call.cancel()
+    assert not call.add_callback(lambda: None)
+    told: list[object] = []
+    call.add_done_callback(told.append)
+    with pytest.raises(grpc.RpcError) as raised:
+        call.result()
+    assert [*told, call.exception(), raised.value] == [call] * 3  # as with grpc's own, the error is the call
+    assert call.traceback() is raised.tb
+
+
 def future(rpc: object, request: Message, *, timeout: float | None = None) -> _CallFuture[Message]:
     call = cast("Callable[..., _CallFuture[Message]]", getattr(rpc, "future"))  # noqa: B009 - the stubs leave it out
     return call(request, timeout=timeout)
