@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import durabletask.internal.orchestrator_service_pb2 as pb
 from google.protobuf.wrappers_pb2 import StringValue
 
-from durabletask_payloads import PayloadStats, PayloadStoreUnavailableError, interceptors
+from durabletask_payloads import PayloadNotFoundError, PayloadStats, PayloadStoreUnavailableError, interceptors
 from durabletask_payloads.interceptors._verdict import Abandon, Final
 from durabletask_payloads.interceptors.worker import Registry
 from durabletask_payloads.interceptors.worker.kinds import Activity, Entity, Lock, Orchestration
@@ -67,6 +67,31 @@ def deliveries(items: Registry, store: Store, item: WorkItem) -> int:
     verdict = items.judge(item, PayloadStoreUnavailableError("down"), "upload")
     assert isinstance(verdict, Final)
     return int(str(verdict.error).split()[3])
+
+
+def test_only_what_was_served_in_the_same_direction_proves_a_store() -> None:
+    store = Store()
+    store.downloads = 0
+    items, item = registry(store=store), activity(1)
+    assert isinstance(items.judge(item, PayloadNotFoundError("gone"), "download"), Abandon)
+    assert isinstance(items.judge(item, PayloadNotFoundError("gone"), "upload"), Final)
+    store.downloads = 1
+    assert isinstance(items.judge(item, PayloadNotFoundError("gone"), "download"), Final)
+
+
+def test_an_outage_is_no_delivery_however_long_it_lasts() -> None:
+    store = Store()
+    items, item = registry(max_deliveries=3, store=store), activity(1)
+    down = PayloadStoreUnavailableError("down")
+    for _ in range(5):
+        assert isinstance(items.judge(item, down, "download"), Abandon)  # the first of them alone counts
+        items.retry_later(item)  # never
+    store.downloads += 1
+    assert isinstance(items.judge(item, down, "download"), Abandon)
+    store.downloads += 1
+    verdict = items.judge(item, down, "download")
+    assert isinstance(verdict, Final)
+    assert str(verdict.error) == "gave up after 3 deliveries: down"
 
 
 def test_arrivals_are_found_by_their_completion_until_that_is_accepted() -> None:
