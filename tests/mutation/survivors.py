@@ -1,0 +1,54 @@
+"""Reads survivors.toml: the mutants that survive, and why that is right."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tests.mutation.mutants import Key
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+FILE: Final = Path(__file__).with_name("survivors.toml")
+_FIELDS: Final = {*Key._fields, "why"}
+
+
+class SurvivorsError(Exception):
+    """survivors.toml is not as it must be; the text says where."""
+
+
+def explained(text: str) -> dict[Key, str]:
+    """Return the reason for each survivor of a file with `text`.
+
+    Raises:
+        SurvivorsError: an entry lacks a field or has one too many, has no reason, or is there twice.
+    """
+    document: Mapping[str, object] = tomllib.loads(text)
+    entries = document.get("survivor", [])
+    if set(document) - {"survivor"} or not isinstance(entries, list):
+        raise SurvivorsError("survivors.toml holds [[survivor]] and nothing else")
+    found: dict[Key, str] = {}
+    listed: list[object] = entries
+    for number, entry in enumerate(listed, 1):
+        fields: dict[object, object] = entry if isinstance(entry, dict) else {}
+        texts = {name: value for name, value in fields.items() if isinstance(value, str) and isinstance(name, str)}
+        if set(texts) != _FIELDS or len(texts) != len(fields) or not texts["why"].strip():
+            raise SurvivorsError(f"survivor {number} must have the texts {', '.join(sorted(_FIELDS))}: {sorted(texts)}")
+        key = Key(*(texts[name] for name in Key._fields))
+        if key in found:
+            raise SurvivorsError(f"survivor {number} is there twice: {key}")
+        found[key] = texts["why"]
+    return found
+
+
+def stale(entries: Iterable[Key], there: Iterable[Key]) -> list[Key]:
+    """Return the entries whose mutant is not among those that are there."""
+    known = set(there)
+    return [key for key in entries if key not in known]

@@ -1,0 +1,76 @@
+"""What `make mutants` mutates, and which tests have to notice. In the order of danger to users' data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from tests.mutation.mutants import mutants_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.mutation.mutants import Mutant
+
+ROOT: Final = Path(__file__).parents[2]
+_RUNTIME: Final = "runtime/durabletask_payloads"
+_WALKERS: Final = "generated/durabletask_payloads_walkers"
+
+
+class Target(NamedTuple):
+    """Modules that are mutated, and the tests that are run.
+
+    Attributes:
+        modules: paths from the root of the repository.
+        tests: files, or ids of pytest.
+        chosen: an expression for `pytest -k`: some tests take too long.
+        functions: only those of the modules; all if empty.
+        texts: whether the text of constants is mutated too.
+        azurite: whether tests need one.
+    """
+
+    modules: tuple[str, ...]
+    tests: tuple[str, ...]
+    chosen: str = ""
+    functions: tuple[str, ...] = ()
+    texts: bool = False
+    azurite: bool = False
+
+    def mutants(self) -> Iterator[Mutant]:
+        for module in self.modules:
+            for mutant in mutants_of(ROOT / module, module, texts=self.texts):
+                if not self.functions or mutant.key.function in self.functions:
+                    yield mutant
+
+
+_EXTERNALIZER: Final = (
+    "tests/externalizer/test_planning.py",
+    "tests/externalizer/test_externalizer.py",
+    "tests/externalizer/test_walkers.py",
+    "tests/externalizer/test_unreadable.py",
+    "tests/externalizer/test_strange_stores.py",
+)
+
+TARGETS: Final = {
+    "plan": Target(
+        tuple(f"{_RUNTIME}/externalizer/{name}.py" for name in ("_plan", "_planning", "_sizing")),
+        _EXTERNALIZER,
+    ),
+    "commit": Target(
+        tuple(f"{_RUNTIME}/externalizer/{name}.py" for name in ("_placing", "_receipt", "_externalizer")),
+        (*_EXTERNALIZER, "tests/externalizer/test_async_shell.py"),
+    ),
+    "purge": Target((f"{_RUNTIME}/purge/_outcomes.py", f"{_RUNTIME}/purge/_purger.py"), ("tests/purge",), azurite=True),
+    "sweep": Target((f"{_RUNTIME}/operations/_sweep.py",), ("tests/operations/test_sweep.py",)),
+    "verdict": Target((f"{_RUNTIME}/interceptors/_verdict.py",), ("tests/interceptors/test_verdict.py",)),
+    "tokens": Target((f"{_RUNTIME}/stores/_tokens.py",), ("tests/stores/test_tokens.py",), texts=True),
+    "codec": Target((f"{_RUNTIME}/stores/_codec.py",), ("tests/stores/test_codec.py",)),
+    "registry": Target(
+        (f"{_RUNTIME}/interceptors/worker/_registry.py", f"{_RUNTIME}/interceptors/worker/_arrival.py"),
+        ("tests/interceptors/worker/test_registry.py", "tests/interceptors/worker/test_table.py"),
+    ),
+    "walkers": Target(
+        (f"{_WALKERS}/externalize.py", f"{_WALKERS}/deexternalize.py"),
+        ("tests/generated/test_completeness.py",),
+    ),
+}
