@@ -73,7 +73,8 @@ class Mutant(NamedTuple):
 
     Attributes:
         lines: those that run when the changed code does, or is about to.
-        readers: of a constant that only functions of the module read, the lines that do.
+        readers: the lines that read the name of what is changed, where that tells more than `lines`: of a constant
+            that only functions of the module read, and of a function that remembers its results.
     """
 
     key: Key
@@ -118,6 +119,7 @@ class _Mutations:
         self._texts = texts
         self._function: tuple[str, ...] = ()
         self._statement: ast.stmt | None = None
+        self._remembered = ""
         self._visit_children(self._tree)
 
     def _visit_children(self, node: ast.AST) -> None:
@@ -133,7 +135,7 @@ class _Mutations:
                 self._visit(value, Place(node, field, None))
 
     def _visit(self, node: ast.AST, place: Place) -> None:
-        before = self._function, self._statement
+        before = self._function, self._statement, self._remembered
         if isinstance(node, ast.stmt):
             self._statement = node
         for replacement, mutation in _replacements(node, place):
@@ -143,9 +145,11 @@ class _Mutations:
                 self._add(node, place, replacement, mutation)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             self._function = (*self._function, node.name)
+            if any("cache" in ast.unparse(decorator) for decorator in node.decorator_list):
+                self._remembered = node.name
         if not _is_left_out(node) or (self._texts and isinstance(node, ast.JoinedStr) and not self._function):
             self._visit_children(node)
-        self._function, self._statement = before
+        self._function, self._statement, self._remembered = before
 
     def _add(self, node: ast.AST, place: Place, replacement: ast.AST, mutation: str) -> None:
         at = node.pattern if isinstance(node, ast.match_case) else node
@@ -158,10 +162,13 @@ class _Mutations:
 
     def _read_by(self) -> frozenset[int]:
         match self._statement:
+            case _ if self._function:
+                name = self._remembered
             case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
-                return frozenset() if self._function else self._readers.get(name, frozenset())
+                pass
             case _:
                 return frozenset()
+        return self._readers.get(name, frozenset())
 
 
 def _replacements(node: ast.AST, place: Place) -> Iterator[tuple[ast.AST, str]]:

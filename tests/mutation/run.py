@@ -104,6 +104,9 @@ def run(target: Target, processes: int, log: Path) -> list[Verdict]:
             return _pytest(target, _Chosen(azurite, tests))
 
         left = {number: mutants[number] for number in outcome.left}
+        control = _Chosen(azurite, sorted(outcome.traced.seconds))
+        if left and in_fork(lambda: _pytest(target, control), log) != 0:
+            raise NotGreenError(f"the tests of {', '.join(target.modules)} fail after a new import: see {log}")
         return [*outcome.verdicts, *_verdicts(left, test, outcome.traced, processes, log)]
 
 

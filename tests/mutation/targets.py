@@ -44,6 +44,7 @@ class Target(NamedTuple):
 
 
 _EXTERNALIZER: Final = (
+    "tests/externalizer/test_boundaries.py",
     "tests/externalizer/test_planning.py",
     "tests/externalizer/test_externalizer.py",
     "tests/externalizer/test_walkers.py",
@@ -61,7 +62,11 @@ TARGETS: Final = {
         (*_EXTERNALIZER, "tests/externalizer/test_async_shell.py"),
     ),
     "purge": Target((f"{_RUNTIME}/purge/_outcomes.py", f"{_RUNTIME}/purge/_purger.py"), ("tests/purge",), azurite=True),
-    "sweep": Target((f"{_RUNTIME}/operations/_sweep.py",), ("tests/operations/test_sweep.py",)),
+    "sweep": Target(
+        (f"{_RUNTIME}/operations/_sweep.py",),
+        ("tests/operations/test_sweep.py",),
+        chosen="not at_work and not at_scale",
+    ),
     "verdict": Target((f"{_RUNTIME}/interceptors/_verdict.py",), ("tests/interceptors/test_verdict.py",)),
     "tokens": Target((f"{_RUNTIME}/stores/_tokens.py",), ("tests/stores/test_tokens.py",), texts=True),
     "codec": Target((f"{_RUNTIME}/stores/_codec.py",), ("tests/stores/test_codec.py",)),
