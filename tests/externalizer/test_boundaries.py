@@ -154,7 +154,7 @@ def test_no_estimate_is_less_than_the_size() -> None:
     )
     for message in (
         created,
-        pb.ActivityRequest(name="\U0001f600" * 100, taskId=1, completionToken="\U0001f600"),
+        pb.ActivityRequest(name="\U0001f600" * 100, taskId=1, version=text("\U0001f600")),
         pb.TerminateRequest(instanceId="a", recursive=True),
         pb.HistoryEvent(eventId=-1, timestamp={"seconds": -1, "nanos": 999_999_999}),
     ):

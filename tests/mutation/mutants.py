@@ -73,6 +73,7 @@ class Mutant(NamedTuple):
 
     Attributes:
         lines: those that run when the changed code does, or is about to.
+        constant: the name of the constant of the module that is changed, empty if none is.
         readers: the lines that read the name of what is changed, where that tells more than `lines`: of a constant
             that only functions of the module read, and of a function that remembers its results.
     """
@@ -83,6 +84,7 @@ class Mutant(NamedTuple):
     place: Place
     replacement: ast.AST
     lines: range
+    constant: str
     readers: frozenset[int]
 
     def code(self) -> CodeType:
@@ -158,17 +160,16 @@ class _Mutations:
             ast.copy_location(replacement, at)
         key = Key(self._module, ".".join(self._function), self._lines[number - 1].strip(), mutation)
         lines = range(number, number + 1) if self._statement is None else _head(self._statement, number)
-        self.mutants.append(Mutant(key, self._path, self._tree, place, replacement, lines, self._read_by()))
+        constant = self._constant()
+        readers = self._readers.get(constant or self._remembered, frozenset())
+        self.mutants.append(Mutant(key, self._path, self._tree, place, replacement, lines, constant, readers))
 
-    def _read_by(self) -> frozenset[int]:
+    def _constant(self) -> str:
         match self._statement:
-            case _ if self._function:
-                name = self._remembered
             case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
-                pass
+                return "" if self._function else name
             case _:
-                return frozenset()
-        return self._readers.get(name, frozenset())
+                return ""
 
 
 def _replacements(node: ast.AST, place: Place) -> Iterator[tuple[ast.AST, str]]:

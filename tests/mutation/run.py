@@ -10,13 +10,14 @@ from __future__ import annotations
 import gc
 import os
 import pickle
+import re
 import sys
 import tempfile
 from contextlib import ExitStack, nullcontext
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pytest
@@ -28,7 +29,6 @@ from tests.support import azurite as emulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from types import ModuleType
 
     from tests.mutation.mutants import Key, Mutant
     from tests.mutation.targets import Target
@@ -43,6 +43,8 @@ _PRELOADED: Final = (
     "grpc.aio",
 )
 _SURVIVED, _KILLED = 0, 1
+# Constants of these types can be put into a module that is imported already: no `is` depends on them.
+_PLAIN: Final = (int, float, str, bytes, tuple, re.Pattern)
 # How long a mutant may take: all of its tests many times over, since the machine may be busy.
 _LEAST_SECONDS: Final = 20.0
 _TIMES: Final = 10.0
@@ -199,11 +201,17 @@ class _Forking(_Plugin):
                 changes[number] = list(_changes(mutant, functions))
 
         def test(number: int, tests: Sequence[str]) -> int:
-            for function, code in changes[number]:
+            for function, code in changes.get(number, ()):
                 function.__code__ = code
+            if self._mutants[number].constant:
+                _set_constants(self._mutants[number])
             return self.run([items[name] for name in tests])
 
-        here = {number: self._mutants[number] for number, changed in changes.items() if changed}
+        here = {
+            number: mutant
+            for number, mutant in enumerate(self._mutants)
+            if changes.get(number) or mutant.constant.startswith("_")
+        }
         verdicts = list(_verdicts(here, test, self._traced, self._processes, self._log))
         left = [number for number in range(len(self._mutants)) if number not in here]
         self._file.write_bytes(pickle.dumps(_Outcome(verdicts, left, self._traced)))
@@ -246,6 +254,21 @@ def _changes(mutant: Mutant, functions: _Functions) -> Iterator[tuple[FunctionTy
     ]
     if all(function.__code__.co_freevars == code.co_freevars for function, code in changes):
         yield from changes
+
+
+def _set_constants(mutant: Mutant) -> None:
+    """Run the changed module beside the one that is imported, and take over its private constants."""
+    (module,) = (one for one in list(sys.modules.values()) if getattr(one, "__file__", None) == str(mutant.path))
+    changed = ModuleType(module.__name__)
+    changed.__package__ = module.__package__
+    sys.modules[module.__name__] = changed  # where dataclasses look for it
+    try:
+        exec(mutant.code(), vars(changed))
+    finally:
+        sys.modules[module.__name__] = module
+    for name, value in vars(changed).items():
+        if name.startswith("_") and not name.startswith("__") and isinstance(value, _PLAIN):
+            setattr(module, name, value)
 
 
 def _place(code: CodeType) -> tuple[str, int, str]:

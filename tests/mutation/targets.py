@@ -68,7 +68,12 @@ TARGETS: Final = {
         chosen="not at_work and not at_scale",
     ),
     "verdict": Target((f"{_RUNTIME}/interceptors/_verdict.py",), ("tests/interceptors/test_verdict.py",)),
-    "tokens": Target((f"{_RUNTIME}/stores/_tokens.py",), ("tests/stores/test_tokens.py",), texts=True),
+    "tokens": Target(
+        (f"{_RUNTIME}/stores/_tokens.py",),
+        ("tests/stores/test_tokens.py",),
+        chosen="not costs_nothing and not linear_time",  # they measure
+        texts=True,
+    ),
     "codec": Target((f"{_RUNTIME}/stores/_codec.py",), ("tests/stores/test_codec.py",)),
     "registry": Target(
         (f"{_RUNTIME}/interceptors/worker/_registry.py", f"{_RUNTIME}/interceptors/worker/_arrival.py"),
