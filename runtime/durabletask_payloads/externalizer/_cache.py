@@ -65,6 +65,7 @@ class PayloadCache:
         # Empty, also after a fork: a thread of the parent may have been half through a change.
         self._payloads: LRUCache[str, bytes] = LRUCache(self._capacity, getsizeof=len)
         self._downloads: dict[str, Future[bytes]] = {}
+        self._queued: set[str] = set()  # those of them that no thread has begun
 
     @property
     def counts(self) -> CacheCounts:
@@ -93,10 +94,11 @@ class PayloadCache:
         """Return the payload of `token`, from the cache or by `download`.
 
         A caller that asks while another one downloads the same token waits for that download and shares its error.
-        When the other one was interrupted, which says nothing about the payload, a waiting caller takes over.
+        When the other one was interrupted, which says nothing about the payload, a waiting caller takes over. It does
+        so at once when the other one has not begun: its download may wait for the thread that this call would block.
         """
         while True:
-            found = self.reserve(token)
+            found = self.reserve(token, take_over=True)
             if isinstance(found, bytes):
                 return found
             if found.is_ours:
@@ -104,23 +106,39 @@ class PayloadCache:
             if not found.was_interrupted():
                 return found.outcome()
 
-    def reserve(self, token: str) -> bytes | Flight:
-        """Return the payload of `token`, or its download: if it is ours, the caller has to `fly` or `drop` it."""
+    def reserve(self, token: str, *, take_over: bool = False) -> bytes | Flight:
+        """Return the payload of `token`, or its download: if it is ours, the caller has to `fly` or `drop` it.
+
+        Args:
+            token: of the payload.
+            take_over: make the download ours if somebody else has reserved it, but not begun it.
+        """
         with self._lock:
             payload = self._payloads.get(token)
-            future = self._downloads.get(token)
-            if payload is not None or future is not None:
-                self._hits += 1
             if payload is not None:
+                self._hits += 1
                 return payload
-            if future is not None:
-                return Flight(token, future, is_ours=False)
-            self._misses += 1
-            future = self._downloads[token] = Future()
-            return Flight(token, future, is_ours=True)
+            before = self._downloads.get(token)
+            if before is None:
+                self._misses += 1
+            elif not (take_over and token in self._queued):
+                self._hits += 1
+                return Flight(token, before, is_ours=False)
+            future: Future[bytes] = Future()
+            self._downloads[token] = future
+            self._queued.add(token)
+        if before is not None:
+            _interrupt(before)
+        return Flight(token, future, is_ours=True)
 
     def fly(self, flight: Flight, download: Callable[[str], bytes]) -> bytes:
-        """Do a download of ours."""
+        """Do a download of ours, or wait for the caller that took it over."""
+        with self._lock:
+            is_ours = self._downloads.get(flight.token) is flight.future
+            if is_ours:
+                self._queued.discard(flight.token)
+        if not is_ours:
+            return self.get(flight.token, download)
         try:
             payload = download(flight.token)
         except Exception as error:
@@ -140,12 +158,20 @@ class PayloadCache:
     def drop(self, flight: Flight) -> None:
         """Give up a download of ours, which somebody else may have to do."""
         with self._lock:
-            self._downloads.pop(flight.token, None)
-        flight.future.cancel()
-        flight.future.set_running_or_notify_cancel()
+            if self._downloads.get(flight.token) is not flight.future:  # somebody else took it over
+                return
+            del self._downloads[flight.token]
+            self._queued.discard(flight.token)
+        _interrupt(flight.future)
 
     def _put(self, token: str, payload: bytes) -> None:
         if len(payload) <= self._largest:
             before = len(self._payloads) + (token not in self._payloads)
             self._payloads[token] = payload
             self._evictions += before - len(self._payloads)
+
+
+def _interrupt(download: Future[bytes]) -> None:
+    """Tell those who wait for `download` that it has no outcome."""
+    download.cancel()
+    download.set_running_or_notify_cancel()

@@ -83,10 +83,12 @@ class Transfers:
         except BaseException as error:
             others = [share for share in shares[max(len(results) - len(own), 0) :] if not share.cancel()]
             finish = partial(_finish, results, others, undo)
-            if undo is None or isinstance(error, Exception):
+            if undo is None or (takes_part and isinstance(error, Exception)):
                 finish()
-            else:  # Ctrl-C: nobody wants to wait
-                self._in_background(finish)
+            else:  # nobody wants to wait after Ctrl-C, and one that comes now must not end this halfway
+                undoing = self._in_background(finish)
+                if isinstance(error, Exception):
+                    undoing.join()
             raise
 
     async def in_thread(
@@ -108,7 +110,7 @@ class Transfers:
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
-            if future.cancelled():
+            if future.cancel():  # not begun; asyncio cancels it too, before this or after
                 if dropped is not None:
                     dropped()
             elif undo is not None:
@@ -153,7 +155,7 @@ class Transfers:
             done.set_exception(error)
         return done
 
-    def _in_background(self, work: Callable[[], None]) -> None:
+    def _in_background(self, work: Callable[[], None]) -> Thread:
         def run() -> None:
             try:
                 work()
@@ -165,6 +167,7 @@ class Transfers:
         with self._lock:
             self._undoing.add(thread)
         thread.start()
+        return thread
 
 
 def _finish(
