@@ -22,14 +22,15 @@ from tests.sdk_suite.sources import LAST_WITH_TESTS, Source, source_of
 from tests.support.wheels import Environment, FailedError, build, result
 
 HERE = Path(__file__).parent
-OPTIONS = ("--quiet", "-c", "pytest.ini", "-p", "no:cacheprovider", "-p", "payloads_everywhere", "--timeout", "120")
+PLUGINS = ("-p", "no:cacheprovider", "-p", "payloads_everywhere")
+OPTIONS = ("--quiet", "-c", "pytest.ini", "--timeout", "120", "--continue-on-collection-errors", *PLUGINS)
 SETTINGS = "[pytest]\nasyncio_mode = auto\n"
 # Hubs that the tests of a file share stay in one process.
 IN_PARALLEL = ("--numprocesses", "2", "--dist", "loadfile")
 # Fewer payloads each way mean that the interceptors were hardly there.
-MOVED_AT_LEAST = 50
-# Of pytest's exit codes: all passed, some failed, errors in collection. Others are no result of the tests.
-RAN = (0, 1, 2)
+MOVED_AT_LEAST = 40
+# Of pytest's exit codes: all passed, some failed. Others are no result of the tests.
+RAN = (0, 1)
 
 
 class Suite(NamedTuple):

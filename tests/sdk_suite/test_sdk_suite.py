@@ -89,10 +89,13 @@ def test_outcomes_are_recorded(runs: tuple[Record, Record]) -> None:
     assert differing == ["test_interceptors"]
 
 
-def test_a_module_that_cannot_be_imported_is_no_test_that_passed(tmp_path: Path) -> None:
-    (tmp_path / "test_away.py").write_text("import durabletask.away", encoding="utf-8")
-    outcomes = Suite(tmp_path, Path(sys.executable), threshold=0).run("test_away.py", interceptors=False).outcomes
-    assert outcomes == {"test_away.py": Outcome("error", "ModuleNotFoundError: No module named 'durabletask.away'")}
+def test_a_module_that_cannot_be_imported_is_an_error_and_keeps_none_from_running(tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_away.py").write_text("import durabletask.away", encoding="utf-8")
+    (tmp_path / "tests" / "test_here.py").write_text("def test(): ...", encoding="utf-8")
+    outcomes = Suite(tmp_path, Path(sys.executable), threshold=0).run("tests", interceptors=False).outcomes
+    away = Outcome("error", "ModuleNotFoundError: No module named 'durabletask.away'")
+    assert outcomes == {"tests/test_away.py": away, "tests/test_here.py::test": PASSED}
 
 
 def test_a_run_without_tests_fails(tmp_path: Path) -> None:
