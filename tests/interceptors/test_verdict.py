@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 
 import pytest
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError, ServiceRequestError, ServiceResponseError
@@ -85,6 +86,21 @@ def test_errors_keep_their_class_or_become_one_of_ours(error: BaseException) -> 
     if not isinstance(error, PayloadError):
         assert type(ours) is (PayloadStoreUnavailableError if transient else PayloadError)
     assert type(as_payload_error(ServiceResponseError("no answer"), "text")) is PayloadStoreUnavailableError
+
+
+@pytest.mark.parametrize(
+    ("status", "is_transient"),
+    [(status, status in (408, 429) or status >= 500) for status in (400, 407, 408, 409, 428, 429, 430, 499, 500, 501)],
+)
+def test_the_statuses_of_an_outage(status: int, is_transient: bool) -> None:
+    ours = as_payload_error(answered(status), "text")
+    assert type(ours) is (PayloadStoreUnavailableError if is_transient else PayloadError)
+
+
+def test_errors_without_the_client_of_azure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "azure.core.exceptions")
+    assert type(as_payload_error(KeyError("unknown"), "text")) is PayloadError
+    assert type(as_payload_error(TimeoutError(), "text")) is PayloadStoreUnavailableError
 
 
 # ---- one delivery after another ------------------------------------------------------------------------------------
@@ -187,3 +203,24 @@ def test_the_delay_grows_for_new_items_too_while_nothing_gets_through() -> None:
     assert {delay.least_delay for delay in delays} == {0.25}  # if the store serves something meanwhile
     served[0] = 1  # the store is back
     assert backoff.delay(1) == Abandon(0.25, 0.25, "upload", 1)
+
+
+def test_a_round_of_an_outage_lasts_as_long_as_its_delay() -> None:
+    now = [0.0]
+    backoff = Backoff("upload", lambda: 0, clock=lambda: now[0], jitter=lambda: 0.5)
+    for moment, delay in [(0.0, 0.125), (0.2, 0.125), (0.25, 0.1875), (0.6, 0.1875), (0.625, 0.28125)]:
+        now[0] = moment
+        assert backoff.delay(1) == Abandon(delay, 0.125, "upload", 0)
+
+
+def test_a_new_round_begins_as_soon_as_something_was_served() -> None:
+    now, served = [0.0], [0]
+    backoff = Backoff("upload", lambda: served[0], clock=lambda: now[0], jitter=lambda: 1.0)
+    backoff.delay(1)
+    served[0] = 1
+    now[0] = 0.1  # within the first round
+    backoff.delay(1)
+    now[0] = 0.3  # within the second one, which began at 0.1
+    assert backoff.delay(1).delay == 0.25
+    now[0] = 0.35
+    assert backoff.delay(1).delay == 0.375

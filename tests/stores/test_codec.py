@@ -11,6 +11,7 @@ import pytest
 
 from durabletask_payloads._errors import PayloadIntegrityError, PayloadTooLargeError
 from durabletask_payloads._options import LargePayloadStorageOptions
+from durabletask_payloads.stores import _codec
 from durabletask_payloads.stores._codec import GZIP_MAGIC, check_size, checksum, decode, encode, longest_body
 
 TOKEN = "blob:v1:payloads:" + "0" * 32
@@ -113,6 +114,63 @@ def test_the_limit_is_in_bytes_before_compression() -> None:
     assert read(gzip.compress(whole_steps), limit=len(whole_steps)) == whole_steps
 
 
+class Counting:
+    """An inflater that keeps how much it was given, how much it was allowed to return, and how much it did."""
+
+    def __init__(self, inflater: _codec._Inflater) -> None:  # pyright: ignore[reportPrivateUsage]  # it takes its place
+        self._inflater = inflater
+        self.given: list[int] = []
+        self.allowed: list[int] = []
+        self.returned = 0
+
+    @property
+    def eof(self) -> bool:
+        return self._inflater.eof
+
+    @property
+    def unconsumed_tail(self) -> bytes:
+        return self._inflater.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inflater.unused_data
+
+    def decompress(self, data: bytes | memoryview, max_length: int, /) -> bytes:
+        part = self._inflater.decompress(data, max_length)
+        self.given.append(len(data))
+        self.allowed.append(max_length)
+        self.returned += len(part)
+        return part
+
+
+@pytest.mark.parametrize("limit", [0, 1, 1_000, 1024 * 1024 - 1, 1024 * 1024, 3 * 1024 * 1024 + 5])
+def test_no_more_is_inflated_than_one_byte_over_the_limit(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor reserved for it: a small body can expand to a thousand times its size."""
+    inflater = Counting(_codec._inflater())  # pyright: ignore[reportPrivateUsage]  # as in the signature
+    monkeypatch.setattr(_codec, "_inflater", lambda: inflater)
+    with pytest.raises(PayloadTooLargeError):
+        read(gzip.compress(bytes(10 * 1024 * 1024)), limit=limit)
+    assert inflater.returned == limit + 1
+    assert max(inflater.allowed) <= min(limit + 1, 1024 * 1024)
+    assert max(inflater.given) <= 1024 * 1024
+
+
+def test_a_bomb_of_many_members_is_not_inflated_behind_the_first() -> None:
+    with pytest.raises(PayloadIntegrityError, match="goes on behind"):
+        read(gzip.compress(b"x") + gzip.compress(bytes(10 * 1024 * 1024)), limit=10)
+
+
+@pytest.mark.parametrize(("limit", "longest"), [(0, 1_024), (511, 1_535), (512, 1_537), (1_024_000, 1_027_024)])
+def test_the_longest_body(limit: int, longest: int) -> None:
+    assert longest_body(limit) == longest
+
+
+def test_gzip_of_the_same_size_is_not_kept() -> None:
+    texts = (bytes(range(64)) + bytes(size) for size in range(200))
+    data = next(data for data in texts if len(encode(data, "always")) == len(data))
+    assert encode(data, "if smaller") == data
+
+
 def test_checksum() -> None:
     body = encode(TEXT, "always")
     assert read(body, sha256=checksum(TEXT)) == TEXT
@@ -153,6 +211,4 @@ for bad in (body[:-1], body + b"x", body[:-6] + b"\\0\\0" + body[-4:], body[:2] 
 
 
 def test_isal_is_what_these_tests_ran_on() -> None:
-    from durabletask_payloads.stores import _codec
-
     assert _codec._inflate_error is not zlib.error  # pyright: ignore[reportPrivateUsage]  # what is asked is private
