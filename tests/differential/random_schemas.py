@@ -31,7 +31,7 @@ _OPAQUE: Final = tuple(
     f"google.protobuf.{name}" for name in ("Timestamp", "Duration", "Struct", "Value", "BoolValue", "Int64Value")
 )
 _FILES: Final = ("hub.proto", "hub/base.proto", "hub/types.proto", "back/types.proto", "in-side/one_2.proto")
-_PACKAGES: Final = ("", "hub", "hub.v1", "back.is", "Hub")
+_PACKAGES: Final = ("", "hub", "hub.v1", "back.is", "front")
 _MESSAGES: Final = (
     "Task",
     "Item",

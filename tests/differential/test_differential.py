@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from google.protobuf.wrappers_pb2 import StringValue
 
 
+@pytest.mark.timeout(300)  # 2 s on an idle machine
 def test_messages() -> None:
     seen = run("messages", seed=0, count=2_400).seen
     moved = {what.removeprefix("moved ") for what in seen if what.startswith("moved ")}
@@ -42,8 +43,9 @@ def test_messages() -> None:
         assert seen[what] >= least, what
 
 
+@pytest.mark.timeout(300)  # 4 s on an idle machine
 def test_schemas() -> None:
-    seen = run("schemas", seed=0, count=20).seen
+    seen = run("schemas", seed=0, count=30).seen
     for what in ("proto2", "proto3", "editions", "no package", "package back.is", "printed"):
         assert seen[what], what
     for what in ("map", "oneof", "ways to payload", "ways to diagnostic", "ways to metadata", "moved"):
