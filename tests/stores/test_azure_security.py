@@ -161,6 +161,8 @@ def jwt(audience):
               "iat": now - 60, "nbf": now - 60, "exp": now + 3600}
     return AccessToken(".".join([part({"alg": "none", "typ": "JWT"}), part(claims), part("")]), now + 3600)
 
+logging.getLogger("asyncio").setLevel(logging.ERROR)  # on a busy machine it warns, in dev mode, that steps are slow
+
 methods = []  # of the requests that Azure's client makes
 class Methods(logging.Handler):
     def emit(self, record):
