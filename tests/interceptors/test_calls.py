@@ -329,6 +329,40 @@ def test_a_completion_that_an_interceptor_below_cancels_is_cancelled_for_the_cal
     released.set()
 
 
+class _Raises(grpc.UnaryUnaryClientInterceptor):
+    def intercept_unary_unary(
+        self,
+        continuation: Callable[[grpc.ClientCallDetails, _Request], _CallFuture[_Response]],
+        client_call_details: grpc.ClientCallDetails,
+        request: _Request,
+    ) -> _CallFuture[_Response]:
+        continuation(client_call_details, request).result()
+        raise KeyError("after it was sent")
+
+
+@pytest.mark.parametrize(
+    ("rpc", "request_of_it"),
+    [
+        ("StartInstance", start()),
+        ("CompleteActivityTask", pb.ActivityResponse(instanceId="order-1", result=StringValue(value=LARGE))),
+    ],
+)
+def test_what_was_uploaded_stays_when_an_interceptor_below_raises(
+    rpc: str, request_of_it: Message, address: str, store: ScriptedStore, server: ScriptedServer
+) -> None:
+    before = request_of_it.SerializeToString()
+    with Externalizer(store) as externalizer, grpc.insecure_channel(address) as channel:
+        stub = stubs.TaskHubSidecarServiceStub(
+            grpc.intercept_channel(channel, PayloadInterceptor(externalizer), _Raises())
+        )
+        call = cast("Callable[[Message], Message]", getattr(stub, rpc))  # all of them are
+        with pytest.raises(KeyError, match="after it was sent"):
+            call(request_of_it)
+    assert len(server.named(rpc)) == 1
+    assert len(store) == 1
+    assert request_of_it.SerializeToString() == before
+
+
 # ---- sync, streams -------------------------------------------------------------------------------------------------
 
 
@@ -401,8 +435,8 @@ def test_an_aio_call_keeps_its_surface(
     assert store.downloads == 1
 
 
-def test_an_aio_call_that_is_cancelled_leaves_its_request_as_it_was(
-    address: str, externalizer: Externalizer, server: ScriptedServer
+def test_an_aio_call_that_is_cancelled_leaves_its_request_as_it_was_and_its_payload_stays(
+    address: str, externalizer: Externalizer, server: ScriptedServer, store: ScriptedStore
 ) -> None:
     arrived, go = threading.Event(), threading.Event()
 
@@ -429,6 +463,7 @@ def test_an_aio_call_that_is_cancelled_leaves_its_request_as_it_was(
         form.run(use())
         go.set()
     assert request == start()
+    assert len(store) == 1
 
 
 async def wait_for(call: grpc.aio.UnaryUnaryCall[Message, Message]) -> Message:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import traceback
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -113,7 +114,7 @@ def test_a_trusted_location_is_read_and_nothing_else_done(
     azurite: Azurite, container: str, service: BlobServiceClient, form: Form
 ) -> None:
     for name in ("partner", "stranger"):
-        made(service, f"{container}-{name}").upload_blob(HEX, b"theirs")
+        made(service, f"{container}-{name}").upload_blob(HEX, b"theirs", metadata={"managed_by": "dts"})
     options = BlobPayloadStoreOptions(
         connection_string=azurite.connection_string,
         container_name=container,
@@ -128,6 +129,10 @@ def test_a_trusted_location_is_read_and_nothing_else_done(
             assert store.stored_bytes(token) == 6
             with pytest.raises(PayloadTokenError, match="does not delete"):
                 form.delete(store, token)
+            inventory = store.inventory()
+            found = inventory.look(token)
+            assert (found.token, found.managed, inventory.name_of(token)) == ("", True, None)
+            assert not inventory.delete_unchanged(replace(found, token=token))
         with pytest.raises(PayloadTokenError):
             form.download(store, f"blob:v1:{container}-stranger:{HEX}")
     assert service.get_blob_client(f"{container}-partner", HEX).exists()
