@@ -14,10 +14,10 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 FILE: Final = Path(__file__).with_name("survivors.toml")
-_FIELDS: Final = {*Key._fields, "why"}
+_TEXTS: Final = {"module", "function", "line", "why"}
 
 
 class SurvivorsError(Exception):
@@ -28,23 +28,28 @@ def explained(text: str) -> dict[Key, str]:
     """Return the reason for each survivor of a file with `text`.
 
     Raises:
-        SurvivorsError: an entry lacks a field or has one too many, has no reason, or is there twice.
+        SurvivorsError: an entry lacks a field or has one too many, has no reason, or a mutant is there twice.
     """
-    document: Mapping[str, object] = tomllib.loads(text)
-    entries = document.get("survivor", [])
-    if set(document) - {"survivor"} or not isinstance(entries, list):
+    document: dict[str, object] = tomllib.loads(text)
+    entries = document.pop("survivor", [])
+    if document or not isinstance(entries, list):
         raise SurvivorsError("survivors.toml holds [[survivor]] and nothing else")
     found: dict[Key, str] = {}
     listed: list[object] = entries
     for number, entry in enumerate(listed, 1):
-        fields: dict[object, object] = entry if isinstance(entry, dict) else {}
-        texts = {name: value for name, value in fields.items() if isinstance(value, str) and isinstance(name, str)}
-        if set(texts) != _FIELDS or len(texts) != len(fields) or not texts["why"].strip():
-            raise SurvivorsError(f"survivor {number} must have the texts {', '.join(sorted(_FIELDS))}: {sorted(texts)}")
-        key = Key(*(texts[name] for name in Key._fields))
-        if key in found:
-            raise SurvivorsError(f"survivor {number} is there twice: {key}")
-        found[key] = texts["why"]
+        fields: dict[str, object] = entry if isinstance(entry, dict) else {}
+        texts = {name: value for name, value in fields.items() if isinstance(value, str)}
+        changes = fields.get("mutations")
+        if set(texts) != _TEXTS or set(fields) != {*_TEXTS, "mutations"} or not isinstance(changes, list):
+            raise SurvivorsError(f"survivor {number} must have mutations, {', '.join(sorted(_TEXTS))}; not {fields}")
+        mutations: list[object] = changes
+        if not texts["why"].strip() or not mutations:
+            raise SurvivorsError(f"survivor {number} says nothing: {texts['line']}")
+        for mutation in mutations:
+            key = Key(texts["module"], texts["function"], texts["line"], str(mutation))
+            if key in found:
+                raise SurvivorsError(f"survivor {number} is there twice: {key}")
+            found[key] = texts["why"]
     return found
 
 

@@ -52,6 +52,16 @@ _EXTERNALIZER: Final = (
     "tests/externalizer/test_strange_stores.py",
 )
 
+# What walkers.py.j2 has: a payload (the first), a diagnostic and a message in itself (the second), a oneof (the third),
+# a repeated message, and several of them (the last two; with `rules_out`).
+_SAMPLE: Final = (
+    "activity_request",
+    "task_failure_details",
+    "history_event",
+    "entity_batch_request",
+    "orchestrator_request",
+)
+
 TARGETS: Final = {
     "plan": Target(
         tuple(f"{_RUNTIME}/externalizer/{name}.py" for name in ("_plan", "_planning", "_sizing")),
@@ -59,7 +69,12 @@ TARGETS: Final = {
     ),
     "commit": Target(
         tuple(f"{_RUNTIME}/externalizer/{name}.py" for name in ("_placing", "_receipt", "_externalizer")),
-        (*_EXTERNALIZER, "tests/externalizer/test_async_shell.py"),
+        (
+            *_EXTERNALIZER,
+            "tests/externalizer/test_commit.py",
+            "tests/externalizer/test_async_shell.py",
+            "tests/observers/test_observers.py",
+        ),
     ),
     "purge": Target((f"{_RUNTIME}/purge/_outcomes.py", f"{_RUNTIME}/purge/_purger.py"), ("tests/purge",), azurite=True),
     "sweep": Target(
@@ -70,17 +85,22 @@ TARGETS: Final = {
     "verdict": Target((f"{_RUNTIME}/interceptors/_verdict.py",), ("tests/interceptors/test_verdict.py",)),
     "tokens": Target(
         (f"{_RUNTIME}/stores/_tokens.py",),
-        ("tests/stores/test_tokens.py",),
+        ("tests/stores/test_tokens.py", "tests/stores/test_token_grammar.py"),
         chosen="not costs_nothing and not linear_time",  # they measure
         texts=True,
     ),
     "codec": Target((f"{_RUNTIME}/stores/_codec.py",), ("tests/stores/test_codec.py",)),
     "registry": Target(
         (f"{_RUNTIME}/interceptors/worker/_registry.py", f"{_RUNTIME}/interceptors/worker/_arrival.py"),
-        ("tests/interceptors/worker/test_registry.py", "tests/interceptors/worker/test_table.py"),
+        (
+            "tests/interceptors/worker/test_registry.py",
+            "tests/interceptors/worker/test_arrival.py",
+            "tests/interceptors/test_verdict.py",
+        ),
     ),
     "walkers": Target(
         (f"{_WALKERS}/externalize.py", f"{_WALKERS}/deexternalize.py"),
         ("tests/generated/test_completeness.py",),
+        functions=tuple(f"{verb}_{message}" for verb in ("externalize", "deexternalize") for message in _SAMPLE),
     ),
 }
