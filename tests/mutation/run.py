@@ -13,7 +13,6 @@ import pickle
 import re
 import sys
 import tempfile
-from contextlib import ExitStack, nullcontext
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
@@ -25,7 +24,6 @@ from tests.mutation.forks import Job, in_fork, run_forked
 from tests.mutation.mutants import mutants_of
 from tests.mutation.targets import ROOT
 from tests.mutation.traced import Traced
-from tests.support import azurite as emulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -93,20 +91,19 @@ def run(target: Target, processes: int, log: Path) -> list[Verdict]:
     mutants = list(target.mutants())
     for name in _PRELOADED:
         import_module(name)
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        azurite = stack.enter_context(emulator.Azurite()) if target.azurite else None
-        forking = _Forking(azurite, Traced(target.modules), mutants, processes, folder / "outcome", log)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "outcome"
+        forking = _Forking(Traced(target.modules), mutants, processes, file, log)
         if in_fork(forking.collect(target), log) != 0:
             raise NotGreenError(f"the tests of {', '.join(target.modules)} fail without a mutant: see {log}")
-        outcome: _Outcome = pickle.loads((folder / "outcome").read_bytes())
+        outcome: _Outcome = pickle.loads(file.read_bytes())
 
         def test(number: int, tests: Sequence[str]) -> int:
             sys.meta_path.insert(0, _Finder(mutants[number]))
-            return _pytest(target, _Chosen(azurite, tests))
+            return _pytest(target, _Chosen(tests))
 
         left = {number: mutants[number] for number in outcome.left}
-        control = _Chosen(azurite, sorted(outcome.traced.seconds))
+        control = _Chosen(sorted(outcome.traced.seconds))
         if left and in_fork(lambda: _pytest(target, control), log) != 0:
             raise NotGreenError(f"the tests of {', '.join(target.modules)} fail after a new import: see {log}")
         return [*outcome.verdicts, *_verdicts(left, test, outcome.traced, processes, log)]
@@ -142,14 +139,7 @@ def _pytest(target: Target, plugin: _Plugin) -> int:
 
 
 class _Plugin:
-    """Runs tests as pytest does, on an Azurite that is there already."""
-
-    def __init__(self, azurite: emulator.Azurite | None) -> None:
-        self._azurite = azurite
-
-    def pytest_collection_finish(self) -> None:
-        if self._azurite is not None:
-            vars(import_module("tests.support.fixtures"))["Azurite"] = lambda: nullcontext(self._azurite)
+    """Runs tests as pytest does, until one fails."""
 
     def run(self, items: Sequence[pytest.Item], ended: Callable[[pytest.Item], None] = lambda item: None) -> int:
         for item, following in zip(items, [*items[1:], None], strict=True):
@@ -167,15 +157,8 @@ class _Forking(_Plugin):
     """Runs the mutants in forks of the process that has collected the tests."""
 
     def __init__(
-        self,
-        azurite: emulator.Azurite | None,
-        traced: Traced,
-        mutants: Sequence[Mutant],
-        processes: int,
-        file: Path,
-        log: Path,
+        self, traced: Traced, mutants: Sequence[Mutant], processes: int, file: Path, log: Path
     ) -> None:
-        super().__init__(azurite)
         self._traced = traced
         self._mutants = mutants
         self._processes = processes
@@ -288,8 +271,7 @@ def _codes_in(code: CodeType) -> Iterator[CodeType]:
 class _Chosen(_Plugin):
     """Runs chosen tests, in their order."""
 
-    def __init__(self, azurite: emulator.Azurite | None, tests: Sequence[str]) -> None:
-        super().__init__(azurite)
+    def __init__(self, tests: Sequence[str]) -> None:
         self._tests = tests
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:

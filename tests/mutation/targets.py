@@ -26,7 +26,6 @@ class Target(NamedTuple):
         chosen: an expression for `pytest -k`: some tests take too long.
         functions: only those of the modules; all if empty.
         texts: whether the text of constants is mutated too.
-        azurite: whether tests need one.
     """
 
     modules: tuple[str, ...]
@@ -34,7 +33,6 @@ class Target(NamedTuple):
     chosen: str = ""
     functions: tuple[str, ...] = ()
     texts: bool = False
-    azurite: bool = False
 
     def mutants(self) -> Iterator[Mutant]:
         for module in self.modules:
@@ -76,11 +74,11 @@ TARGETS: Final = {
             "tests/observers/test_observers.py",
         ),
     ),
-    "purge": Target((f"{_RUNTIME}/purge/_outcomes.py", f"{_RUNTIME}/purge/_purger.py"), ("tests/purge",), azurite=True),
+    "purge": Target((f"{_RUNTIME}/purge/_outcomes.py", f"{_RUNTIME}/purge/_purger.py"), ("tests/purge/test_decisions.py",)),
     "sweep": Target(
         (f"{_RUNTIME}/operations/_sweep.py",),
         ("tests/operations/test_sweep.py",),
-        chosen="not at_work and not at_scale",
+        chosen="not at_work and not at_scale and (not broken_off or [1])",  # they take longest
     ),
     "verdict": Target((f"{_RUNTIME}/interceptors/_verdict.py",), ("tests/interceptors/test_verdict.py",)),
     "tokens": Target(
