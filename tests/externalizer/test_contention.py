@@ -36,6 +36,10 @@ def tasks(*inputs: str) -> pb.OrchestratorResponse:
     )
 
 
+def _has_missed(externalizer: Externalizer, times: int) -> bool:
+    return externalizer.stats.cache_misses == times
+
+
 @pytest.mark.timeout(30)
 def test_a_thread_does_not_wait_for_a_download_that_waits_for_that_thread() -> None:
     """A task has reserved the download of a token. Its turn comes after that of a call which needs the same token."""
@@ -53,7 +57,7 @@ def test_a_thread_does_not_wait_for_a_download_that_waits_for_that_thread() -> N
         ]
         for number, caller in enumerate(callers):
             caller.start()
-            wait_until(lambda number=number: externalizer.stats.cache_misses == number + 1, what="the caller")
+            wait_until(partial(_has_missed, externalizer, number + 1), what="the caller")
         store.gate.set()
         for caller in callers:
             caller.join()
@@ -75,7 +79,10 @@ class _FailsBesideSlow(CountingStore):
         return super().upload(data, instance_id=instance_id)
 
 
-def _functions(frame: FrameType | None) -> Iterator[str]:
+def _functions_of(thread: int) -> Iterator[str]:
+    """Yield the functions that a thread is in."""
+    frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage]  # documented, in spite of its name
+    frame: FrameType | None = frames[thread]
     while frame is not None:
         yield frame.f_code.co_name
         frame = frame.f_back
@@ -87,13 +94,11 @@ def test_ctrl_c_after_a_failure_leaves_no_upload_behind() -> None:
     """The call waits for its other uploads, to delete them, when Ctrl-C comes."""
     store = _FailsBesideSlow(SMALL)
     store.gate.clear()
-    main = threading.main_thread().ident
-    assert main == threading.get_ident()
+    assert threading.current_thread() is threading.main_thread()
+    main = threading.get_ident()
 
     def press_ctrl_c() -> None:
-        wait_until(
-            lambda: not {"_finish", "join"}.isdisjoint(_functions(sys._current_frames()[main])), what="the failure"
-        )
+        wait_until(lambda: not {"_finish", "join"}.isdisjoint(_functions_of(main)), what="the failure")
         signal.pthread_kill(main, signal.SIGINT)
 
     message = tasks(payload("bad"), payload("slow"))

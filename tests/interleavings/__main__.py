@@ -1,4 +1,4 @@
-"""`python -m tests.interleavings [--seeds N] [--first N] [--scenario NAME] [--seed N]`: many schedules, or one again."""
+"""`python -m tests.interleavings --seeds 100000` runs many schedules, `--scenario NAME --seed N` one of them again."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import multiprocessing
 import os
 import sys
+from concurrent.futures import ProcessPoolExecutor
 
 from tests.interleavings.explore import SCENARIOS, Figures, Share, explore_share
 
@@ -28,11 +29,11 @@ def main() -> int:
     parts = [seeds[place : place + _SHARE] for place in range(0, len(seeds), _SHARE)]
     shares = [Share(name, part) for part in parts for name in names]
     totals = {name: Figures() for name in names}
-    # A new process for each share: what one leaves behind, as the threads of a run that failed, harms no other.
-    with multiprocessing.get_context("spawn").Pool(arguments.jobs, maxtasksperchild=1) as pool:
-        for name, found in pool.imap_unordered(explore_share, shares):
+    with ProcessPoolExecutor(arguments.jobs, multiprocessing.get_context("spawn")) as pool:
+        for name, found in pool.map(explore_share, shares):
             if isinstance(found, str):
                 print(found)
+                pool.shutdown(wait=False, cancel_futures=True)
                 return 1
             totals[name] += found
     for name, figures in totals.items():

@@ -58,6 +58,7 @@ def controlled() -> Generator[None]:
         setattr(concurrent.futures._base, "id", hash)  # noqa: B010  # by which `wait` sorts futures
         yield
     finally:
-        vars(concurrent.futures._base).pop("id", None)
+        if "id" in vars(concurrent.futures._base):
+            delattr(concurrent.futures._base, "id")
         for module, name, value in before:
             setattr(module, name, value)

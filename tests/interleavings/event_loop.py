@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     # asyncio.Handle, which no public name of a loop tells.
     Handles: TypeAlias = deque[asyncio.Handle]
 
+    PyFuture: TypeAlias = asyncio.Future[Any]
+    PyTask: TypeAlias = asyncio.Task[Any]
+else:  # those that are written in C hash by their addresses, and cannot be taught another way
+    from asyncio.futures import _PyFuture as PyFuture
+    from asyncio.tasks import _PyTask as PyTask
+
 _T = TypeVar("_T")
 
 
@@ -49,7 +55,9 @@ class _Selector:
         """Close nothing."""
 
 
-class _Future(asyncio.futures._PyFuture):
+class _Future(PyFuture):
+    """A future that hashes to a number, as tasks do: a seed then repeats the order of sets of them."""
+
     def __init__(self, **kwargs: Any) -> None:
         self._number = new_number()
         super().__init__(**kwargs)
@@ -58,7 +66,7 @@ class _Future(asyncio.futures._PyFuture):
         return self._number
 
 
-class _Task(asyncio.tasks._PyTask):
+class _Task(PyTask):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._number = new_number()
         super().__init__(*args, **kwargs)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tests.interleavings.explore import explore, warm_up
@@ -41,21 +40,32 @@ class Planted(NamedTuple):
     finding: str
 
 
-class _NoLock(nullcontext[bool]):
-    """A lock that keeps nobody out."""
+class _NoLock(Semaphore):
+    """A lock, or slots, for any number."""
 
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+    def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
         return True
 
-    def release(self) -> None:
+    def release(self, n: int = 1) -> None:
         """Release nothing."""
+
+
+def _no_lock(self: object) -> _NoLock:
+    return _NoLock()
+
+
+def _false(self: object) -> bool:
+    return False
+
+
+def _set_nothing(self: object, value: object) -> None: ...
 
 
 def _without_lock(owner: type[Any], name: str = "_lock") -> Plant:
     """Return what takes a lock away that the `__init__` of `owner` makes."""
 
     def plant(monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(owner, name, property(lambda self: _NoLock(), lambda self, value: None), raising=False)
+        monkeypatch.setattr(owner, name, property(_no_lock, _set_nothing), raising=False)
 
     return plant
 
@@ -83,35 +93,27 @@ def _waits_for_what_has_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PayloadCache, "reserve", without_taking_over)
 
 
-class _NoSlots(Semaphore):
-    """Slots for any number."""
-
-    def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
-        return True
-
-    def release(self, n: int = 1) -> None:
-        """Release nothing."""
-
-
 def _slots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any number of transfers at a time."""
     renew = Transfers._renew  # pyright: ignore[reportPrivateUsage]  # this is what such a defect would change
 
     def without_limit(self: Transfers) -> None:
         renew(self)
-        setattr(self, "slots", _NoSlots(self._concurrency))  # noqa: B010  # of another class
+        setattr(self, "slots", _NoLock(self._concurrency))  # noqa: B010 # pyright: ignore[reportPrivateUsage]
 
     monkeypatch.setattr(Transfers, "_renew", without_limit)
 
 
 def _undo_of_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a cancelled task had uploaded stays."""
-    monkeypatch.setattr(_transfers, "_undo_late", lambda future, undo: None)
+
+    def nothing(future: object, undo: object) -> None: ...
+
+    monkeypatch.setattr(_transfers, "_undo_late", nothing)
 
 
 def _undo_of_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was under way beside a failed upload is not waited for."""
-    monkeypatch.setattr(_transfers, "wait", lambda others: None)
     finish = _transfers._finish  # pyright: ignore[reportPrivateUsage]
 
     def at_once(results: Any, others: Any, undo: Any) -> None:
@@ -133,7 +135,10 @@ def _end_abandons_what_is_being_sent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _end_forgets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The registry keeps the work items of a stream that has ended."""
-    monkeypatch.setattr(Registry, "stream_ended", lambda self, holder: None)
+
+    def nothing(self: Registry, holder: object) -> None: ...
+
+    monkeypatch.setattr(Registry, "stream_ended", nothing)
 
 
 def _close_without_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,12 +152,12 @@ def _close_without_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _stop_before_the_last_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     """A loop that stops takes coroutines until its thread has ended."""
-    monkeypatch.setattr(BackgroundLoop, "_ended", property(lambda self: False, lambda self, value: None), raising=False)
+    monkeypatch.setattr(BackgroundLoop, "_ended", property(_false, _set_nothing), raising=False)
 
 
 def _no_one_is_told_of_close(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that ends takes no notice of what was put into the queue before."""
-    monkeypatch.setattr(DaemonThreads, "_closed", property(lambda self: False, lambda self, value: None), raising=False)
+    monkeypatch.setattr(DaemonThreads, "_closed", property(_false, _set_nothing), raising=False)
 
 
 PLANTED: Final[dict[str, Planted]] = {

@@ -238,7 +238,7 @@ class SimpleQueue(Generic[_T]):
 
 
 class Future(concurrent.futures.Future[_T]):
-    """concurrent.futures.Future. As threads and tasks it hashes to a number, so that a seed repeats the order of sets."""
+    """concurrent.futures.Future. As threads it hashes to a number, so that a seed repeats the order of sets."""
 
     def __init__(self) -> None:
         super().__init__()

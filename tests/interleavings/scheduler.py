@@ -39,7 +39,7 @@ class ScheduleError(AssertionError):
     """A run failed: a thread raised, a deadlock, or no end."""
 
 
-class Stopped(BaseException):  # noqa: N818  # no error: it ends the threads of a run that has failed
+class Stopped(BaseException):
     """Raised at each switch point once a run has failed."""
 
 
@@ -173,7 +173,7 @@ class Scheduler:
         return self._current
 
     def number(self) -> int:
-        """Return a number that no other call gets: the hash of things that are kept in sets, which then have an order."""
+        """Return a number that no other call gets: as the hash of what is kept in sets it gives them an order."""
         self._numbers += 1
         return self._numbers
 
@@ -237,6 +237,7 @@ class Scheduler:
             me.baton.acquire()
 
     def _choose(self) -> Actor:
+        able = self._actors
         if self._failure is None:
             able = [actor for actor in self._actors if actor.can_go_on(self.now)]
             sleeping = [actor for actor in self._actors if actor.deadline is not None and actor not in able]
@@ -245,8 +246,7 @@ class Scheduler:
                 able = [actor for actor in self._actors if actor.can_go_on(self.now)]
             if not able:
                 self._fail(f"deadlock at {self.now:.3f} s\n{self._stacks(self._actors)}")
-        if self._failure is not None:
-            able = self._actors
+            able = able or self._actors
         chosen = able[self.random.randrange(len(able))]
         self.choices += 1
         self.digest = hash((self.digest, chosen.number))
@@ -281,7 +281,7 @@ class Scheduler:
             self._failure = text
 
     def _stacks(self, actors: list[Actor]) -> str:
-        frames = sys._current_frames()
+        frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage]  # documented, in spite of its name
         return "\n".join(
             f"thread {actor.name}, {'waiting' if actor.is_ready else 'able to go on'}:\n"
             + "".join(traceback.format_list(deque(_of_interest(frames[actor.ident]), maxlen=8)))

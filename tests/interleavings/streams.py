@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import durabletask.internal.orchestrator_service_pb2 as pb
@@ -57,7 +58,7 @@ class _Worker:
                 assert isinstance(message, pb.WorkItem)
                 assert message.completionToken not in self.taken, "handed over twice"
                 self.taken.append(message.completionToken)
-                self._world.start(lambda work=message: self._complete(work), f"activity {len(self.taken)}")
+                self._world.start(partial(self._complete, message), f"activity {len(self.taken)}")
         except (grpc.RpcError, ValueError) as error:
             self.error = error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,13 +20,17 @@ if TYPE_CHECKING:
 SEEDS = 50
 
 
+def _note(found: set[object], main: Callable[[Scheduler], object], scheduler: Scheduler) -> None:
+    found.add(main(scheduler))
+
+
 def outcomes(main: Callable[[Scheduler], object]) -> set[object]:
     """Return what `main` returns, and the first lines of how it fails, over some seeds."""
     found: set[object] = set()
     for seed in range(SEEDS):
         scheduler = Scheduler(seed)
         try:
-            scheduler.run(lambda scheduler=scheduler: found.add(main(scheduler)))
+            scheduler.run(partial(_note, found, main, scheduler))
         except ScheduleError as error:
             found.add(str(error).splitlines()[0])
     return found
@@ -121,7 +126,7 @@ def test_time_goes_on_when_nobody_can() -> None:
 
 def test_a_thread_that_raises_fails_the_run() -> None:
     def main(scheduler: Scheduler) -> None:
-        Thread(target=lambda: [][0], name="bad").start()
+        Thread(target=partial(int, "not a number"), name="bad").start()
 
     assert "thread bad raised" in outcomes(main)
 

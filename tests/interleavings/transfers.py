@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tests.interleavings.world import (
@@ -40,7 +41,7 @@ def one_download_for_many(world: World) -> None:
         await asyncio.gather(*(each.of_async(world, externalizer.deexternalize_async) for each in outcomes[3:]))
 
     for number, each in enumerate(outcomes[:3]):
-        world.start(lambda each=each: each.of(externalizer.deexternalize), f"reader {number}")
+        world.start(partial(each.of, externalizer.deexternalize), f"reader {number}")
     world.in_loop(in_tasks)
     world.join()
     externalizer.close()
@@ -73,7 +74,7 @@ def commit_against_cancel(world: World) -> None:
         world.scheduler.interrupt(main)
 
     for number, each in enumerate(outcomes[:2]):
-        world.start(lambda each=each: each.of(externalizer.externalize), f"writer {number}")
+        world.start(partial(each.of, externalizer.externalize), f"writer {number}")
     world.in_loop(in_tasks)
     if world.chance(0.5):
         world.start(press_ctrl_c, "keyboard")
@@ -126,9 +127,9 @@ def close_against_everything(world: World) -> None:
 
     world.in_loop(in_tasks)
     for each in writes[:2]:
-        world.start(lambda each=each: each.of(externalizer.externalize), "writer")
+        world.start(partial(each.of, externalizer.externalize), "writer")
     for each in reads[:1]:
-        world.start(lambda each=each: each.of(externalizer.deexternalize), "reader")
+        world.start(partial(each.of, externalizer.deexternalize), "reader")
     for _ in range(world.random.randint(1, 2)):
         world.start(close, "closer")
     world.join()
