@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tests.interleavings.scheduler import new_number
@@ -27,16 +28,25 @@ _T = TypeVar("_T")
 
 
 class _Ready(deque[asyncio.Handle]):
-    """Callbacks that are due. Any of them may be the next: tasks do not know in which order others are woken."""
+    """Callbacks that are due. They come in order, as asyncio documents, but for tasks that are due one after the other.
+
+    Any of those is the next one: tasks do not know in which order others are woken.
+    """
 
     scheduler: Scheduler
 
     def popleft(self) -> asyncio.Handle:
         self.scheduler.switch()
-        place = self.scheduler.random.randrange(len(self))
+        tasks = list(takewhile(_is_of_task, self))
+        place = self.scheduler.random.randrange(max(len(tasks), 1))
         handle = self[place]
         del self[place]
         return handle
+
+
+def _is_of_task(handle: asyncio.Handle) -> bool:
+    callback: object = getattr(handle, "_callback", None)  # nothing public tells
+    return isinstance(getattr(callback, "__self__", None), _Task)
 
 
 class _Selector:

@@ -80,7 +80,7 @@ class WorkerProcess:
         assert process is not None, "it was started"
         with process:
             try:
-                output, _ = process.communicate(timeout=30)
+                output, _ = process.communicate(timeout=120)
             finally:
                 process.kill()
         if process.returncode != 0:

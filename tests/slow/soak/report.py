@@ -115,12 +115,21 @@ class Report:
         """How many requests failed for certain."""
         return self.faults.total() - self.faults[CUT_BODY]
 
-    def summary(self) -> str:
-        """Return all of it as text for the terminal."""
-        lines = [
+    @property
+    def has_failed(self) -> bool:
+        """Whether something is stuck, wrong, left behind, or neither ended nor stuck."""
+        return bool(self.stuck or self.wrong or self.left) or self.ended.total() != self.count
+
+    def line(self) -> str:
+        """Return what matters in one line."""
+        return (
             f"soak, seed {self.seed}: {self.count} orchestrations in {self.seconds:.0f} s: {self.ended.total()} ended, "
             f"{len(self.stuck)} stuck, {len(self.wrong)} wrong; {len(self.left)} left behind"
-        ]
+        )
+
+    def summary(self) -> str:
+        """Return all of it as text for the terminal."""
+        lines = [self.line()]
         lines += [f"  {group:<26}  {what:<46}  {number:>7}" for group, what, number in self._rows()]
         for title, found in (("STUCK", self.stuck), ("WRONG", self.wrong), ("LEFT BEHIND", self.left)):
             if found:

@@ -33,7 +33,7 @@ class Resources(NamedTuple):
                 children.update(Path(f"/proc/self/task/{task}/children").read_text().split())
         return cls(threads, descriptors, frozenset(children))
 
-    def left(self, *, patience: float = 10.0) -> list[str]:
+    def left(self, *, patience: float = 60.0) -> list[str]:
         """Return what has been added since; wait `patience` seconds for what is about to end."""
         deadline = time.monotonic() + patience
         while (found := Resources.now()._beyond(self)) and time.monotonic() < deadline:
