@@ -106,11 +106,13 @@ def load_policy(path: Path) -> Policy:
     return Policy(str(path), kinds, frozenset(tables))
 
 
-def _tables(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, Mapping[str, object]]]:
+def _tables(document: dict[str, object]) -> Iterator[tuple[str, Mapping[str, object]]]:
     """Yield the tables at any depth by full name, each without the tables in it: unquoted dots nest in TOML."""
-    for name, value in table.items():
-        if is_table(value):
-            entries = {key: entry for key, entry in value.items() if not is_table(entry)}
-            if entries or not value:
-                yield prefix + name, entries
-            yield from _tables(value, f"{prefix}{name}.")
+    # Not by recursion: a name may have thousands of dots.
+    waiting = [(name, table) for name, table in reversed(document.items()) if is_table(table)]
+    while waiting:
+        name, table = waiting.pop()
+        entries = {key: entry for key, entry in table.items() if not is_table(entry)}
+        if entries or not table:
+            yield name, entries
+        waiting += [(f"{name}.{key}", inner) for key, inner in reversed(table.items()) if is_table(inner)]

@@ -30,7 +30,9 @@ def read_toml(path: Path, *, required: bool = True) -> dict[str, object]:
         if not required and isinstance(error, FileNotFoundError):
             return {}
         raise CodegenError(f"{path}: cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except RecursionError as error:
+        raise CodegenError(f"{path}: malformed TOML: arrays or tables are nested too deeply") from error
+    except ValueError as error:  # of TOML, of UTF-8, and of a number with thousands of digits
         raise CodegenError(f"{path}: malformed TOML: {error}") from error
     return document
 

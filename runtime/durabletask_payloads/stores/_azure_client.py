@@ -27,6 +27,7 @@ from ._azure_errors import error_code, failure_of
 from ._azure_transport import TrackedConnections, Transport
 from ._background_loop import BackgroundLoop
 from ._blob_client import Attempt, BlobProperties, Body, ClientClosedError, is_of_shutdown
+from ._azure_options import connection_parts
 from ._codec import longest_body, too_large
 from ._tokens import PayloadToken, normal_account_url
 
@@ -201,10 +202,16 @@ def _service_client(options: BlobPayloadStoreOptions, foreign: str | None, trans
     """Make a client of the store's own account, or of the `foreign` one at that URL. Makes no request."""
     make: Callable[..., BlobServiceClient]
     if options.connection_string is not None:
-        make = partial(BlobServiceClient.from_connection_string, options.connection_string)
+        parts = connection_parts(options.connection_string)
+        signature = parts.get("SHAREDACCESSSIGNATURE")
+        # As text, one with a parameter that the library does not know would be taken for a key.
+        has_key = parts.get("ACCOUNTNAME") and parts.get("ACCOUNTKEY")
+        credential = AzureSasCredential(signature) if signature and not has_key else None
+        make = partial(BlobServiceClient.from_connection_string, options.connection_string, credential)
     else:
-        account_url = foreign or options.account_url
-        assert account_url is not None  # the options have one where they have no connection string
+        assert options.account_url is not None  # the options have one where they have no connection string
+        # In lower case, in which alone the library finds the name of the account.
+        account_url = foreign or normal_account_url(options.account_url)
         make = partial(BlobServiceClient, account_url, _asynchronous(options.credential))
     return make(
         transport=transport,

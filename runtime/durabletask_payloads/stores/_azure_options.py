@@ -13,6 +13,8 @@ from durabletask_payloads._options import LargePayloadStorageOptions, check_timi
 from ._tokens import DEFAULT_CONTAINER, check_container_name, normal_account_url
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential, TokenCredential
     from azure.core.credentials_async import AsyncTokenCredential
 
@@ -178,10 +180,28 @@ def check_connection_string(text: str) -> None:
     parts = connection_parts(text)
     if parts.get("USEDEVELOPMENTSTORAGE") == "true":
         return
+    _check_parts(parts)
+    suffix = parts.get("ENDPOINTSUFFIX", "core.windows.net")
+    endpoint = parts.get("BLOBENDPOINT") or f"https://{parts.get('ACCOUNTNAME')}.blob.{suffix}"
+    checked_account_url(endpoint, "the account URL of connection_string")
+
+
+def _check_parts(parts: Mapping[str, str]) -> None:
     account, key = parts.get("ACCOUNTNAME"), parts.get("ACCOUNTKEY")
     if not account and not parts.get("BLOBENDPOINT"):
         raise ValueError(f"connection_string names no storage account: it must have AccountName, as in {_SHAPE}")
-    if not parts.get("SHAREDACCESSSIGNATURE"):
+    if "BLOBSECONDARYENDPOINT" in parts and not parts.get("BLOBENDPOINT"):
+        raise ValueError("connection_string has BlobSecondaryEndpoint, so it must have BlobEndpoint too")
+    if parts.get("DEFAULTENDPOINTSPROTOCOL", "https").lower() not in ("http", "https"):
+        raise ValueError("DefaultEndpointsProtocol of connection_string must be https (or http for an emulator)")
+    signature = parts.get("SHAREDACCESSSIGNATURE")
+    if signature:
+        if "sig=" not in signature:
+            raise ValueError(
+                "SharedAccessSignature of connection_string is no signature (SAS), which has sig= in it: copy the "
+                "whole of it again"
+            )
+    else:
         if not key:
             raise ValueError(
                 "connection_string has no credential: it must have AccountKey or SharedAccessSignature; for an "
@@ -191,9 +211,6 @@ def check_connection_string(text: str) -> None:
             raise ValueError(f"connection_string has AccountKey, so it must have AccountName too, as in {_SHAPE}")
     if key:
         _check_key(key, "AccountKey of connection_string")
-    suffix = parts.get("ENDPOINTSUFFIX", "core.windows.net")
-    endpoint = parts.get("BLOBENDPOINT") or f"https://{account}.blob.{suffix}"
-    checked_account_url(endpoint, "the account URL of connection_string")
 
 
 def connection_parts(text: str) -> dict[str, str]:
@@ -236,6 +253,11 @@ def _check_credential(credential: object, account_url: str, setting: str) -> Non
     elif isinstance(credential, str):
         if "sig=" not in credential:  # a SAS, which Azure's client takes as text too
             _check_key(credential, "credential")
+            if not _names_account(account_url):
+                raise ValueError(
+                    f"credential is an account key, and {setting} {account_url} does not say of which account: pass "
+                    'credential={"account_name": ..., "account_key": ...}'
+                )
     elif named_key := getattr(credential, "named_key", None):
         _check_key(str(getattr(named_key, "key", "")), "the key of credential")
     elif not (hasattr(credential, "signature") or hasattr(credential, "get_token")):
@@ -243,6 +265,13 @@ def _check_credential(credential: object, account_url: str, setting: str) -> Non
             f"credential is of type {type(credential).__name__}: it must be an account key, AzureSasCredential(...), "
             "or one of azure-identity, as in DefaultAzureCredential()"
         )
+
+
+def _names_account(account_url: str) -> bool:
+    """Return whether Azure's client reads the name of the account off the URL: off the path on the same machine only."""
+    parts = urlsplit(account_url)
+    is_local = parts.netloc.startswith(("localhost", "127.0.0.1"))
+    return ".blob.core." in parts.netloc or (is_local and len(parts.path) > 1)
 
 
 def _check_transport(credential: object, account_url: str, setting: str) -> None:

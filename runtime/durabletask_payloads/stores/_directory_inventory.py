@@ -159,7 +159,11 @@ class DirectoryInventory:
 
 
 def _modified(status: os.stat_result) -> datetime:
-    return datetime.fromtimestamp(status.st_mtime, timezone.utc)
+    """Return when a file was written. A time that is out of the range of datetime is its latest: such a file is not old."""
+    try:
+        return datetime.fromtimestamp(status.st_mtime, timezone.utc)
+    except (ValueError, OverflowError, OSError):  # which one depends on the platform
+        return datetime.max.replace(tzinfo=timezone.utc)
 
 
 def _etag(status: os.stat_result) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -175,7 +176,6 @@ class RemoteInventory(Generic[_P]):
 
     def _described(self, found: BlobProperties, place: _P, *, has_metadata: bool) -> StoredPayload:
         token = str(place) if self._own_place(str(place)) is not None else ""
-        raw_bytes = found.metadata.get("raw_bytes", "")
         return StoredPayload(
             name=found.name,
             token=token,
@@ -184,7 +184,7 @@ class RemoteInventory(Generic[_P]):
             etag=found.etag,
             managed=_is_managed(found) if has_metadata else None,
             instance_id=_instance_id(found),
-            raw_bytes=int(raw_bytes) if raw_bytes.isascii() and raw_bytes.isdecimal() else None,
+            raw_bytes=_raw_bytes(found),
             sha256=found.metadata.get("sha256"),
         )
 
@@ -195,6 +195,12 @@ def _get(place: _P, client: BlobClient[_P], attempt: Attempt) -> Body:
 
 def _is_managed(found: BlobProperties) -> bool:
     return MANAGED.items() <= found.metadata.items()
+
+
+def _raw_bytes(found: BlobProperties) -> int | None:
+    """Return the size in the metadata. Anybody may have written those: int() refuses thousands of digits."""
+    text = found.metadata.get("raw_bytes", "")
+    return int(text) if re.fullmatch("[0-9]{1,19}", text) else None
 
 
 def _instance_id(found: BlobProperties) -> str | None:

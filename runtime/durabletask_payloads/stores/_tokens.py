@@ -37,6 +37,9 @@ _V1: Final = re.compile(rf"blob:v1:(?P<container>{_CONTAINER}):(?P<name>(?=.{{32
 _ACCOUNT_URL: Final = (
     r"https?://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[1-9][0-9]{0,4})?(?:/[a-z0-9]{3,24})?"
 )
+# A host has at most 253 characters. With them, and a port, no v2 token is longer than 512 characters.
+_LONGEST_AUTHORITY: Final = 253 + len(":65535")
+_AUTHORITY: Final = re.compile(r"[\x21-\x5a\x5c\x5e-\x7e]*|\[[0-9A-Fa-f:.]+\](?::[0-9]*)?")
 _V2: Final = re.compile(rf"blob:v2:(?P<account>{_ACCOUNT_URL})/(?P<container>{_CONTAINER})/(?P<name>{_HEX})")
 
 
@@ -130,12 +133,13 @@ def normal_account_url(url: str) -> str:
     try:
         parts = urlsplit(url)
         port = parts.port
-        if port == 0:
+        # Otherwise not each Python sees what stands beside the brackets, and lower case makes a K of the Kelvin sign.
+        if port == 0 or len(parts.netloc) > _LONGEST_AUTHORITY or not _AUTHORITY.fullmatch(parts.netloc):
             raise ValueError
     except ValueError:  # its text may quote what stands before the host
         raise ValueError(
-            "the account URL has no valid host and port: the port is a number from 1 to 65535, and an IPv6 address "
-            "is in brackets, as in http://[::1]:10000/devstoreaccount1"
+            "the account URL has no valid host and port: the host is at most 253 characters of ASCII, the port is a "
+            "number from 1 to 65535, and an IPv6 address is in brackets, as in http://[::1]:10000/devstoreaccount1"
         ) from None
     host = parts.hostname or ""
     if ":" in host:
