@@ -6,6 +6,7 @@ entries is kept. Only proto3 without custom options and extensions is printed; a
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from google.protobuf.descriptor_pb2 import (
@@ -29,6 +30,16 @@ __all__ = ["differences", "print_proto"]
 
 _MAX_NUMBER = 536_870_911  # the highest field number: `max` in a reserved range
 _MAX_ENUM = 2_147_483_647
+# What is no type where a type may stand, and the scalar types.
+_WORDS: frozenset[str] = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        message enum extensions reserved extend option oneof map group optional repeated required stream export local
+        double float int64 uint64 int32 fixed64 fixed32 bool string bytes uint32 sfixed32 sfixed64 sint32 sint64
+        """,
+    )
+)
 
 
 class _File(NamedTuple):
@@ -116,7 +127,8 @@ def _option_value(field: FieldDescriptor, value: object, where: str) -> str:
 
 def _quoted(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
+    # protoc takes no other control characters as they are.
+    return '"' + re.sub(r"[\x00-\x1f\x7f]", lambda found: f"\\{ord(found[0]):03o}", escaped) + '"'
 
 
 def _suffix(options: Message, where: str) -> str:
@@ -228,12 +240,14 @@ def _type(field: FieldDescriptorProto, file: _File) -> str:
 
 
 def _reference(type_name: str, file: _File) -> str:
-    """Print a full name; with its leading dot only where something nearer could be taken for its first part.
+    """Print a full name; with its leading dot only where its first part could be taken for something else.
 
-    So `.b.Task` in the package `a.b`, and `.hub.Task` in the package `hub` that has a service `hub`.
+    That is something nearer, so `.b.Task` in the package `a.b`, and `.hub.Task` in the package `hub` that has a service
+    `hub`; or a word of the language.
     """
     bare = type_name.lstrip(".")
-    return type_name if bare.partition(".")[0] in file.inner else bare
+    first = bare.partition(".")[0]
+    return type_name if first in file.inner or first in _WORDS else bare
 
 
 def _place(file: FileDescriptorProto, others: Iterable[FileDescriptorProto]) -> _File:

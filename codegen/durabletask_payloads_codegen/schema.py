@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto, FileDescriptorSet
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from .errors import CodegenError
 
@@ -92,6 +92,8 @@ def from_descriptor_set(path: Path) -> Schema:
         raise CodegenError(f"{path}: cannot be read: {error.strerror}") from error
     except DecodeError as error:
         raise CodegenError(f"{path}: is not a serialized FileDescriptorSet") from error
+    if not all(map(_is_text, files.file)):
+        raise CodegenError(f"{path}: is not a serialized FileDescriptorSet: a name in it is not UTF-8")
     return _schema(files.file, str(path))
 
 
@@ -215,6 +217,18 @@ def _complaint(output: str) -> str | None:
     lines = [line for line in output.splitlines() if not re.search(r"warning: |^WARNING: |^[IWE]\d{4} ", line)]
     placed = [line for line in lines if re.search(r":\d+:\d+: ", line)]
     return next(iter(placed + lines), None)
+
+
+def _is_text(message: Message) -> bool:
+    """Return whether all strings are text: protobuf gives those of a descriptor that are not UTF-8 as bytes."""
+    for field, value in message.ListFields():
+        values: list[object] = list(value) if field.is_repeated else [value]
+        for one in values:
+            if (field.type == field.TYPE_STRING and not isinstance(one, str)) or (
+                isinstance(one, Message) and not _is_text(one)
+            ):
+                return False
+    return True
 
 
 def _is_well_known(name: str) -> bool:

@@ -7,7 +7,6 @@ as Hypothesis, and needs no instrumented build, of which atheris has another rel
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import time
@@ -97,14 +96,21 @@ def shrunk(target: Target, failure: Failure) -> Failure:
 
 
 def fault_of(target: Target, sample: object) -> tuple[str, str] | None:
-    """Check an input. Return None if the property holds, or else a key of the fault and the traceback."""
+    """Check an input. Return None if the property holds, or else a key of the fault and the traceback.
+
+    In the main thread only, for the sake of the limit, and not on Windows.
+    """
+    if signal.getsignal(signal.SIGPROF) is not _stop:
+        signal.signal(signal.SIGPROF, _stop)
+    signal.setitimer(signal.ITIMER_PROF, _SECONDS)
     try:
-        with _limited():
-            target.check(sample)
+        target.check(sample)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # also the panics of obstore, which are no Exceptions
         return _fault(error)
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
     return None
 
 
@@ -135,18 +141,6 @@ def _fault(error: BaseException) -> tuple[str, str]:
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
     raise AssertionError(f"took more than {_SECONDS:g} s of CPU")
-
-
-@contextlib.contextmanager
-def _limited() -> Iterator[None]:
-    """Raise AssertionError in what takes too long. Only in the main thread, and not on Windows."""
-    before = signal.signal(signal.SIGPROF, _stop)
-    signal.setitimer(signal.ITIMER_PROF, _SECONDS)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)
 
 
 def _smaller(sample: object) -> Iterator[object]:

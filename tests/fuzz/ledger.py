@@ -1,0 +1,242 @@
+"""Target: rows of the scheduler's ledger of purged payloads, batch by batch."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeAlias
+
+import grpc
+from tests.fuzz.engine import SECRET, Target
+from tests.fuzz.mutator import digits, mutated_text
+from tests.fuzz.tokens import expected_v2
+
+from durabletask_payloads.purge import PayloadPurger
+from durabletask_payloads.stores._blob_client import Attempt, BlobProperties, Body, RequestFailedError
+from durabletask_payloads.stores._tokens import PayloadToken
+from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
+from durabletask_payloads_protos import large_payload_purge_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from random import Random
+
+# The rows, as pairs of tombstone and payload token, and what the storage does with each payload in turn.
+_Storage: TypeAlias = Literal["managed", "unmanaged", "other mark", "missing", "changed", "400", "403", "404", "412"]
+_Case: TypeAlias = tuple[tuple[tuple[str, str], ...], tuple[_Storage, ...]]
+
+_ACCOUNT: Final = "https://account.blob.core.windows.net"
+_STORAGE: Final[tuple[_Storage, ...]] = (
+    *("managed", "managed", "managed", "unmanaged", "other mark", "missing", "changed", "400", "403", "404", "412"),
+)
+_FRAGMENTS: Final = [
+    *(
+        "blob:v1:",
+        "blob:v2:",
+        "blob:v3:",
+        "object:v1:s3://bucket/",
+        _ACCOUNT,
+        "https://other.example",
+        "/payloads/",
+        "/",
+    ),
+    *("0123456789abcdef" * 2, SECRET, "\0", "\n", "?", "#", "..", "\U0001f600", "x" * 2_000),
+]
+_DELETED: Final = pb.LARGE_PAYLOAD_PURGE_DISPOSITION_DELETED
+_RETRY: Final = pb.LARGE_PAYLOAD_PURGE_DISPOSITION_RETRY
+_QUARANTINED: Final = pb.LARGE_PAYLOAD_PURGE_DISPOSITION_QUARANTINED
+
+
+def _make(random: Random) -> _Case:
+    rows: list[tuple[str, str]] = []
+    for _ in range(random.choice((0, 1, 1, 2, 4))):
+        container = random.choice(("payloads", "payloads", "payloads", "elsewhere"))
+        token = f"blob:v2:{_ACCOUNT}/{container}/{digits(random)}"
+        if random.random() < 0.5:
+            token = mutated_text(random, token, _FRAGMENTS)
+        # No protobuf string has a surrogate. The service may send a row, or a payload, twice.
+        row = (mutated_text(random, "7:1", _FRAGMENTS), token)
+        rows += [
+            (one.encode("utf-8", "replace").decode(), two.encode("utf-8", "replace").decode()) for one, two in [row]
+        ]
+        if random.random() < 0.2:
+            rows.append(random.choice(rows))
+    return tuple(rows), tuple(random.choice(_STORAGE) for _ in range(3))
+
+
+class _Client:
+    """A `BlobClient` that deals out what the storage does, to each name the same all the time."""
+
+    is_of_this_process = True
+
+    def __init__(self, storage: tuple[_Storage, ...]) -> None:
+        self._storage = storage
+        self.deleted: list[PayloadToken] = []
+
+    def state(self, name: str) -> _Storage:
+        return self._storage[int(name[-1], 16) % len(self._storage)]
+
+    def head(self, place: PayloadToken, attempt: Attempt) -> BlobProperties:
+        state = self.state(place.name)
+        if state == "missing":
+            raise RequestFailedError(404, "BlobNotFound")
+        if state.isdigit() and state != "412":
+            raise RequestFailedError(int(state), SECRET)
+        marks = {"unmanaged": {}, "other mark": {"managed_by": "you", "raw_bytes": "\u0661"}}
+        return BlobProperties(place.name, 1, '"1"', 0.0, marks.get(state, {"managed_by": "dts"}))
+
+    def delete(self, place: PayloadToken, etag: str | None, attempt: Attempt) -> None:
+        assert etag == '"1"', "deletes without the ETag that was looked at"
+        if self.state(place.name) in ("changed", "412"):
+            raise RequestFailedError(412, "ConditionNotMet")
+        self.deleted.append(place)
+
+    def get(self, place: PayloadToken, limit: int, attempt: Attempt) -> Body:
+        raise NotImplementedError
+
+    def put(self, place: PayloadToken, body: Body, attempt: Attempt) -> None:
+        raise NotImplementedError
+
+    def list(self, place: PayloadToken, attempt: Attempt) -> Iterator[BlobProperties]:
+        raise NotImplementedError
+
+    def create_container(self, place: PayloadToken, attempt: Attempt) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None: ...
+
+
+class _Store(BlobPayloadStore):
+    def __init__(self, options: BlobPayloadStoreOptions) -> None:
+        super().__init__(options)
+        self.client = _Client(("managed",))
+
+    def _make_client(self) -> _Client:
+        return self.client
+
+    def begin(self, storage: tuple[_Storage, ...]) -> None:
+        self._client = self.client = _Client(storage)
+
+
+class _Channel(grpc.Channel):
+    """A channel to a scheduler with some rows. What is sent is serialized, and nothing is on the wire."""
+
+    def __init__(self, rows: tuple[tuple[str, str], ...]) -> None:
+        tombstones = [pb.LargePayloadTombstone(tombstone_token=row, payload_token=token) for row, token in rows]
+        self._rows = pb.GetLargePayloadTombstonesResponse(tombstones=tombstones).SerializeToString()
+        self.reported: list[pb.LargePayloadPurgeResult] = []
+
+    def unary_unary(
+        self,
+        method: str,
+        request_serializer: Callable[..., bytes],
+        response_deserializer: Callable[..., object],
+        *_: object,
+        **__: object,
+    ) -> Callable[..., object]:  # type: ignore[override]  # of gRPC's types, callables will do
+        def call(request: object, timeout: float) -> object:
+            sent = request_serializer(request)
+            if method.endswith("/ReportLargePayloadPurgeResults"):
+                self.reported += pb.ReportLargePayloadPurgeResultsRequest.FromString(sent).results
+                return response_deserializer(b"")
+            return response_deserializer(self._rows)
+
+        return call
+
+    def unary_stream(self, *_: object, **__: object) -> NoReturn:
+        raise NotImplementedError
+
+    def stream_unary(self, *_: object, **__: object) -> NoReturn:
+        raise NotImplementedError
+
+    def stream_stream(self, *_: object, **__: object) -> NoReturn:
+        raise NotImplementedError
+
+    def subscribe(self, *_: object, **__: object) -> NoReturn:
+        raise NotImplementedError
+
+    def unsubscribe(self, *_: object, **__: object) -> NoReturn:
+        raise NotImplementedError
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> NoReturn:
+        raise NotImplementedError
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class _Lines(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+_store: Final = _Store(
+    BlobPayloadStoreOptions(
+        account_url=_ACCOUNT, credential=SECRET, container_name="payloads", token_version=2, retries=0
+    )
+)
+_lines: Final = _Lines()
+_log: Final = logging.getLogger("durabletask_payloads.purge")
+
+
+def _expected(token: str, client: _Client) -> pb.LargePayloadPurgeDisposition.ValueType:
+    """Return the disposition of a row, by the table of the scheduler."""
+    if token.startswith("blob:v1:"):
+        return _QUARANTINED
+    if not token.startswith("blob:v2:"):
+        return _RETRY
+    place = expected_v2(token)
+    if place is None:
+        return _QUARANTINED
+    if (place.account_url, place.container) != (_ACCOUNT, "payloads"):
+        return _RETRY
+    match client.state(place.name):
+        case "managed" | "unmanaged" | "other mark" | "missing":
+            return _DELETED
+        case "400":
+            return _QUARANTINED
+        case _:
+            return _RETRY
+
+
+def _check(case: _Case) -> None:
+    rows, storage = case
+    _store.begin(storage)
+    channel = _Channel(rows)
+    before = _log.level
+    _log.setLevel(logging.INFO)
+    _log.addHandler(_lines)
+    _lines.lines.clear()
+    try:
+        report = PayloadPurger(_store, channel, concurrency=2).run_once()
+    finally:
+        _log.removeHandler(_lines)
+        _log.setLevel(before)
+    client = _store.client
+    # The last row counts where one tombstone has two payloads, which the service does not send.
+    assert {one.tombstone_token: one.disposition for one in channel.reported} == {
+        row: _expected(token, client) for row, token in rows
+    }
+    assert Counter(one.tombstone_token for one in channel.reported) == Counter({row for row, _ in rows})
+    assert report.rows == len(channel.reported)
+    wanted = {token for _, token in rows if _expected(token, client) == _DELETED}
+    assert {str(one) for one in client.deleted} == {token for token in wanted if client.state(token) == "managed"}
+    assert len(client.deleted) == len({str(one) for one in client.deleted}), "deletes a payload twice"
+    shown = "\n".join(_lines.lines)
+    assert SECRET not in shown
+    assert not any(token in shown for _, token in rows if len(token) > 8), f"a token is logged: {shown}"
+
+
+TARGETS: Final = (
+    Target(
+        "purge",
+        "each row is reported once, as the table says; only marked payloads of the own container go; no token is logged",
+        _make,
+        _check,
+    ),
+)
