@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tests.support.oracle import STRING_VALUE, is_map
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
-    from google.protobuf.descriptor import Descriptor
+    from google.protobuf.descriptor import Descriptor, FieldDescriptor
     from google.protobuf.message import Message
     from google.protobuf.wrappers_pb2 import StringValue
 
@@ -40,7 +40,7 @@ def leaves(message: Message) -> list[Leaf]:
 def _collect(message: Message, found: list[Leaf]) -> None:
     parts = _parts(message.DESCRIPTOR)
     # Reflection: what is in a field is known only by its descriptor.
-    fields: list[tuple[Any, Any]] = message.ListFields()
+    fields: Sequence[tuple[FieldDescriptor, Any]] = message.ListFields()
     for field, value in fields:
         part = parts.get(field.number)
         if part is None:

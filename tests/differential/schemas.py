@@ -148,7 +148,11 @@ def _generate(
 @contextmanager
 def _unformatted() -> Generator[None, None, None]:
     """Leave the code as the templates write it: ruff changes how it looks, and nothing else."""
-    with patch.object(render, "_format", lambda name, text, home: text):
+
+    def format_nothing(name: str, text: str, home: render.Home) -> str:
+        return text
+
+    with patch.object(render, "_format", format_nothing):
         yield
 
 
