@@ -85,8 +85,9 @@ def _require_reason(error: str, messages: Mapping[str, Descriptor], kinds: Mappi
     """Require that the generator had to refuse the schema, and return why."""
     names = re.search(r"messages (\S+) and (\S+): both would get the function externalize_", error)
     if names is not None:
-        one, other = (messages[name].file.name for name in names.groups())
-        assert one == other, f"{error}, though they are of two files"
+        # Names are told apart by package, or by file: not so those of one file, or of a file `hub` and a package `hub`.
+        one, other = (messages[name].file for name in names.groups())
+        assert one.name == other.name or not (one.package and other.package), f"not needed: {error}"
         return "names"
     assert "no message has a payload" in error, error
     assert set(kinds.values()) == {"metadata"}, error
