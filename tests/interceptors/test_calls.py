@@ -330,6 +330,9 @@ def test_a_completion_that_an_interceptor_below_cancels_is_cancelled_for_the_cal
 
 
 class _Raises(grpc.UnaryUnaryClientInterceptor):
+    def __init__(self, error: type[BaseException]) -> None:
+        self._error = error
+
     def intercept_unary_unary(
         self,
         continuation: Callable[[grpc.ClientCallDetails, _Request], _CallFuture[_Response]],
@@ -337,9 +340,12 @@ class _Raises(grpc.UnaryUnaryClientInterceptor):
         request: _Request,
     ) -> _CallFuture[_Response]:
         continuation(client_call_details, request).result()
-        raise KeyError("after it was sent")
+        raise self._error("after it was sent")
 
 
+@pytest.mark.parametrize(
+    "error", [KeyError, KeyboardInterrupt]
+)  # gRPC makes a call of the one, and lets the other pass
 @pytest.mark.parametrize(
     ("rpc", "request_of_it"),
     [
@@ -348,15 +354,20 @@ class _Raises(grpc.UnaryUnaryClientInterceptor):
     ],
 )
 def test_what_was_uploaded_stays_when_an_interceptor_below_raises(
-    rpc: str, request_of_it: Message, address: str, store: ScriptedStore, server: ScriptedServer
+    rpc: str,
+    request_of_it: Message,
+    error: type[BaseException],
+    address: str,
+    store: ScriptedStore,
+    server: ScriptedServer,
 ) -> None:
     before = request_of_it.SerializeToString()
     with Externalizer(store) as externalizer, grpc.insecure_channel(address) as channel:
         stub = stubs.TaskHubSidecarServiceStub(
-            grpc.intercept_channel(channel, PayloadInterceptor(externalizer), _Raises())
+            grpc.intercept_channel(channel, PayloadInterceptor(externalizer), _Raises(error))
         )
         call = cast("Callable[[Message], Message]", getattr(stub, rpc))  # all of them are
-        with pytest.raises(KeyError, match="after it was sent"):
+        with pytest.raises(error, match="after it was sent"):
             call(request_of_it)
     assert len(server.named(rpc)) == 1
     assert len(store) == 1
