@@ -13,7 +13,13 @@ from durabletask.internal import orchestrator_service_pb2 as pb
 from google.protobuf.wrappers_pb2 import StringValue
 from tests.externalizer.forms import Form, both_forms
 
-from durabletask_payloads import Externalizer, InMemoryPayloadStore, LargePayloadStorageOptions, PayloadError
+from durabletask_payloads import (
+    Externalizer,
+    InMemoryPayloadStore,
+    LargePayloadStorageOptions,
+    PayloadError,
+    PayloadStoreUnavailableError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -155,3 +161,46 @@ def test_a_strange_answer_is_not_kept(form: Form, store: StrangeStore) -> None:
         message = tasks(token)
         form.deexternalize(externalizer, message)
         assert message == tasks("payload")
+
+
+class Undeletable(InMemoryPayloadStore):
+    def upload(self, data: bytes, *, instance_id: str | None = None) -> str:
+        if data.startswith(b"no"):
+            raise PayloadStoreUnavailableError("down")
+        return super().upload(data, instance_id=instance_id)
+
+    def delete(self, token: str) -> None:
+        raise PayloadStoreUnavailableError("down, too")
+
+
+@both_forms
+def test_an_upload_that_cannot_be_deleted_again_is_named_in_the_log(
+    form: Form, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Undeletable(OPTIONS)
+    actions = [
+        pb.OrchestratorAction(scheduleTask=pb.ScheduleTaskAction(input=StringValue(value=text)))
+        for text in ("a" * 2_000, "no" * 1_000)
+    ]
+    message = pb.OrchestratorResponse(actions=actions)
+    # One at a time, so that the first one is stored.
+    with Externalizer(store, concurrency=1) as externalizer:
+        with pytest.raises(PayloadStoreUnavailableError, match=r"^down$"):
+            form.externalize(externalizer, message)
+        assert externalizer.stats.deletions == 0
+    assert message == pb.OrchestratorResponse(actions=actions)
+    (token,) = store.tokens
+    assert caplog.messages == [f"payload of an unsent message not deleted token={token} error=down, too"]
+
+
+@pytest.mark.parametrize(
+    ("store", "said"),
+    [
+        (InMemoryPayloadStore, "store is the class InMemoryPayloadStore: pass an instance of it"),
+        (OPTIONS, "store is of type LargePayloadStorageOptions, the options of one: pass the store that is made of"),
+        ("memory:", "store is of type str: it must be a payload store, as in BlobPayloadStore("),
+    ],
+)
+def test_what_is_no_store(store: Any, said: str) -> None:  # as from code that is not type-checked
+    with pytest.raises(TypeError, match=f"^{re.escape(said)}"):
+        Externalizer(store)

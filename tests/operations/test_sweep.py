@@ -17,7 +17,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 from tests.operations.hub_at_work import play_and_sweep
 from tests.operations.simulation import NOW, SimulatedContainer, SimulatedHub, digits_of, is_garbage, token_of
 
-from durabletask_payloads import PayloadAccessDeniedError, PayloadError
+from durabletask_payloads import PayloadAccessDeniedError, PayloadError, PayloadNotFoundError
 from durabletask_payloads.operations._hub import HubError
 from durabletask_payloads.operations._mentions import SweepState, mentions_in
 from durabletask_payloads.operations._sweep import SweepReport, SweepSettings, sweep
@@ -274,7 +274,8 @@ class OnePayload(SimulatedContainer):
             yield self._stored
 
     def look(self, token: str) -> StoredPayload:
-        assert self._looked_at is not None
+        if self._looked_at is None:
+            raise PayloadNotFoundError(f"{token} is gone")
         return self._looked_at
 
 
@@ -333,6 +334,12 @@ def test_a_listing_without_metadata(managed: bool, state: SweepState) -> None:
     container = OnePayload(listed, replace(STORED, managed=managed))
     assert only(sweep(container, ENDED, state, DELETE)) == {"garbage" if managed else "unmanaged"}
     assert container.deletions == managed
+
+
+def test_a_payload_that_goes_between_its_listing_and_a_look_at_it(state: SweepState) -> None:
+    container = OnePayload(replace(STORED, managed=None))
+    assert only(sweep(container, ENDED, state, DELETE)) == {"changed"}
+    assert container.deletions == 0
 
 
 DAY = timedelta(days=1)
