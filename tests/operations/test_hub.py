@@ -126,6 +126,11 @@ def test_a_page_that_fails(hub: Hub, recorder: Recorder) -> None:
     recorder.fails = lambda method, number: method == "StreamInstanceHistory"
     with pytest.raises(HubError, match="StreamInstanceHistory of 'order-0': INTERNAL"):
         list(hub.history("order-0"))
+    recorder.fails = lambda method, number: method in ("GetInstance", "GetEntity")
+    with pytest.raises(HubError, match="GetInstance of 'order-0': INTERNAL"):
+        hub.instance("order-0")
+    with pytest.raises(HubError, match="GetEntity of '@box@1': INTERNAL"):
+        hub.entity("@box@1")
 
 
 class EndlessStub:
