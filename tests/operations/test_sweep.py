@@ -395,6 +395,20 @@ def test_an_entity_in_which_operations_wait(held: pb.EntityMetadata, state: Swee
     assert not container.deletions
 
 
+def test_what_any_entity_mentions_is_kept(state: SweepState) -> None:
+    class Hub(OneInstance):
+        def entities(self, *, state: bool = True) -> Iterator[pb.EntityMetadata]:
+            yield from super().entities()
+            found = pb.EntityMetadata(instanceId="@box@2", serializedState=StringValue(value=STORED.token))
+            found.lastModifiedTime.FromDatetime(NOW)
+            yield found
+
+    container = OnePayload(STORED)
+    hub = Hub(pb.ORCHESTRATION_STATUS_COMPLETED, OLD, entity=NOW)
+    assert only(sweep(container, hub, state, DELETE)) == {"mentioned"}
+    assert not container.deletions
+
+
 @pytest.mark.parametrize("hours", [-30, 30])
 def test_a_local_clock_that_is_wrong(hours: int, state: SweepState, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time()
