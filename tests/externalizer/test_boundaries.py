@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from durabletask.internal import orchestrator_service_pb2 as pb
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.wrappers_pb2 import StringValue
 
 from durabletask_payloads import (
@@ -26,9 +27,7 @@ def text(value: str) -> StringValue:
 
 
 def store(threshold: int, maximum: int = 50_000) -> InMemoryPayloadStore:
-    return InMemoryPayloadStore(
-        LargePayloadStorageOptions(threshold_bytes=threshold, max_stored_payload_bytes=maximum)
-    )
+    return InMemoryPayloadStore(LargePayloadStorageOptions(threshold_bytes=threshold, max_stored_payload_bytes=maximum))
 
 
 def activity(result: str = "", stack: str = "", error: str = "") -> pb.ActivityResponse:
@@ -150,13 +149,13 @@ def test_no_estimate_is_less_than_the_size() -> None:
     """Of texts in any letters, and of many short fields."""
     trace = pb.TraceContext(traceParent="a", spanID="b", traceState=text("c"))
     created = pb.CreateInstanceRequest(
-        instanceId="a", name="b", version=text("c"), parentTraceContext=trace, requestTime={"seconds": 1, "nanos": 1}
+        instanceId="a", name="b", version=text("c"), parentTraceContext=trace, requestTime=Timestamp(seconds=1, nanos=1)
     )
     for message in (
         created,
         pb.ActivityRequest(name="\U0001f600" * 100, taskId=1, version=text("\U0001f600")),
         pb.TerminateRequest(instanceId="a", recursive=True),
-        pb.HistoryEvent(eventId=-1, timestamp={"seconds": -1, "nanos": 999_999_999}),
+        pb.HistoryEvent(eventId=-1, timestamp=Timestamp(seconds=-1, nanos=999_999_999)),
     ):
         found = estimate(message, ())
         assert found is not None

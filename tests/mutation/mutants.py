@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import copy
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,12 +44,15 @@ _UNTOUCHED = {"annotation", "returns", "decorator_list", "type_comment"}
 _LONGEST = 100
 
 
+_Node = TypeVar("_Node", bound=ast.AST)
+
+
 class Place(NamedTuple):
-    """A node that can be replaced: `field` of `parent`, at `index` if that is a list."""
+    """A node that can be replaced: `field` of `parent`, at `position` if that is a list."""
 
     parent: ast.AST
     field: str
-    index: int | None
+    position: int | None
 
 
 class Key(NamedTuple):
@@ -129,8 +132,7 @@ class _Mutations:
             if field in _UNTOUCHED:
                 continue
             if isinstance(value, list):
-                children: list[object] = value
-                for index, child in enumerate(children):
+                for index, child in enumerate(cast("list[object]", value)):
                     if isinstance(child, ast.AST):
                         self._visit(child, Place(node, field, index))
             elif isinstance(value, ast.AST):
@@ -245,13 +247,15 @@ def _calls(node: ast.Call) -> Iterator[ast.expr]:
 
 def _shorter(node: ast.Constant) -> Iterator[tuple[ast.AST, str]]:
     """Yield a text without each of its characters in turn."""
-    text = node.value
-    if not isinstance(text, str | bytes):
-        return
-    for index in range(len(text)):
-        shorter = text[:index] + text[index + 1 :]
-        start, end = max(index - 8, 0), index + 9
-        yield ast.Constant(value=shorter), f"...{text[start:end]!r}... without character {index}, {text[index]!r}"
+    match node.value:
+        case str() as text:
+            cuts: list[tuple[str | bytes, object]] = [(text[:i] + text[i + 1 :], text[i]) for i in range(len(text))]
+        case bytes() as data:
+            cuts = [(data[:i] + data[i + 1 :], data[i : i + 1]) for i in range(len(data))]
+        case _:
+            return
+    for index, (shorter, character) in enumerate(cuts):
+        yield ast.Constant(value=shorter), f"{_short(repr(node.value))} without character {index}, {character!r}"
 
 
 # ---- what a place is ----------------------------------------------------------------------------------------------
@@ -325,15 +329,15 @@ def _first_line(node: ast.AST) -> int:
 def _put(place: Place, node: object) -> object:
     """Put `node` in a place, and return what was there."""
     current: object = getattr(place.parent, place.field)
-    if isinstance(current, list) and place.index is not None:
-        nodes: list[object] = current
-        original, nodes[place.index] = nodes[place.index], node
-        return original
-    setattr(place.parent, place.field, node)
-    return current
+    if place.position is None:
+        setattr(place.parent, place.field, node)
+        return current
+    nodes = cast("list[object]", current)
+    original, nodes[place.position] = nodes[place.position], node
+    return original
 
 
-def _copy(node: ast.AST, **fields: object) -> ast.expr:
+def _copy(node: _Node, **fields: object) -> _Node:
     """Return a copy of a node with other fields; the rest is shared."""
     changed = copy.copy(node)
     for name, value in fields.items():

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pytest
 from tests.mutation.forks import Job, in_fork, run_forked
-from tests.mutation.mutants import mutants_of
 from tests.mutation.targets import ROOT
 from tests.mutation.traced import Traced
 
@@ -156,9 +155,7 @@ class _Plugin:
 class _Forking(_Plugin):
     """Runs the mutants in forks of the process that has collected the tests."""
 
-    def __init__(
-        self, traced: Traced, mutants: Sequence[Mutant], processes: int, file: Path, log: Path
-    ) -> None:
+    def __init__(self, traced: Traced, mutants: Sequence[Mutant], processes: int, file: Path, log: Path) -> None:
         self._traced = traced
         self._mutants = mutants
         self._processes = processes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from tests.mutation.mutants import Key
 
@@ -35,14 +35,13 @@ def explained(text: str) -> dict[Key, str]:
     if document or not isinstance(entries, list):
         raise SurvivorsError("survivors.toml holds [[survivor]] and nothing else")
     found: dict[Key, str] = {}
-    listed: list[object] = entries
-    for number, entry in enumerate(listed, 1):
-        fields: dict[str, object] = entry if isinstance(entry, dict) else {}
+    for number, entry in enumerate(cast("list[object]", entries), 1):
+        fields = cast("dict[str, object]", entry) if isinstance(entry, dict) else {}
         texts = {name: value for name, value in fields.items() if isinstance(value, str)}
         changes = fields.get("mutations")
         if set(texts) != _TEXTS or set(fields) != {*_TEXTS, "mutations"} or not isinstance(changes, list):
             raise SurvivorsError(f"survivor {number} must have mutations, {', '.join(sorted(_TEXTS))}; not {fields}")
-        mutations: list[object] = changes
+        mutations = cast("list[object]", changes)
         if not texts["why"].strip() or not mutations:
             raise SurvivorsError(f"survivor {number} says nothing: {texts['line']}")
         for mutation in mutations:

@@ -74,7 +74,9 @@ TARGETS: Final = {
             "tests/observers/test_observers.py",
         ),
     ),
-    "purge": Target((f"{_RUNTIME}/purge/_outcomes.py", f"{_RUNTIME}/purge/_purger.py"), ("tests/purge/test_decisions.py",)),
+    "purge": Target(
+        (f"{_RUNTIME}/purge/_outcomes.py", f"{_RUNTIME}/purge/_purger.py"), ("tests/purge/test_decisions.py",)
+    ),
     "sweep": Target(
         (f"{_RUNTIME}/operations/_sweep.py",),
         ("tests/operations/test_sweep.py",),

@@ -107,7 +107,7 @@ def test_where_a_mutant_is(tmp_path: Path) -> None:
         )
     )
     constant, _, returned, added = mutants_of(path, "module.py")
-    assert (constant.key.function, constant.constant, constant.readers) == ("", "_ONE", {7})
+    assert (constant.key.function, constant.constant, constant.readers) == ("", "_ONE", frozenset({7}))
     assert (returned.key.function, returned.key.line, returned.lines) == ("A.f", "return (", range(5, 9))
     assert added.key.line == "g() +"
     namespace: dict[str, object] = {}

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from tests.mutation.targets import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from types import FrameType
 
+    from _typeshed import TraceFunction
     from tests.mutation.mutants import Mutant
 
 
@@ -66,13 +67,9 @@ class Traced:
         taken, self._now = self._now, {module: set() for module in self._now}
         return taken
 
-    def _called(self, frame: FrameType, event: str, argument: object) -> Callable[..., object] | None:
-        module = self._names.get(frame.f_code.co_filename)
-        if module is None:
-            return None
+    def _called(self, frame: FrameType, event: str, argument: object) -> TraceFunction | None:
+        return self._ran if frame.f_code.co_filename in self._names else None
 
-        def line(frame: FrameType, event: str, argument: object) -> object:
-            self._now[module].add(frame.f_lineno)
-            return line
-
-        return line
+    def _ran(self, frame: FrameType, event: str, argument: object) -> TraceFunction | None:
+        self._now[self._names[frame.f_code.co_filename]].add(frame.f_lineno)
+        return self._ran

@@ -100,7 +100,7 @@ class Store(InMemoryPayloadStore):
         super().__init__()
         self.scripted = Inventory()
 
-    def inventory(self) -> Inventory:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]  # of another class
+    def inventory(self) -> Inventory:  # pyright: ignore[reportIncompatibleMethodOverride]  # of another class
         return self.scripted
 
 
@@ -238,9 +238,7 @@ def test_an_empty_batch(ledger: Ledger, channel: grpc.Channel, caplog: pytest.Lo
     assert len(ledger.metadata) == 1  # there is nothing to report
 
 
-def test_what_was_left_alone_is_logged(
-    ledger: Ledger, channel: grpc.Channel, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_was_left_alone_is_logged(ledger: Ledger, channel: grpc.Channel, caplog: pytest.LogCaptureFixture) -> None:
     fill(ledger, token(1), token(2))
     store = Store()
     store.scripted.managed = False

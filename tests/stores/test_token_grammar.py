@@ -24,8 +24,8 @@ HEX = "0123456789abcdef" * 2
 ALPHANUMERIC = set(string.ascii_lowercase + string.digits)
 HEX_DIGITS = set("0123456789abcdef")
 # All of Latin, some digits and letters of other scripts, the separators of lines, both ends of the surrogates.
-CHARACTERS = [chr(code) for code in (*range(0x250), 0x661, 0x2027, 0x2028, 0x2029, 0x202A, 0xFF10)]
-CHARACTERS += [chr(code) for code in (0xD7FF, 0xD800, 0xDABC, 0xDFFF, 0xE000, 0x1F600)]
+CODES = (*range(0x250), 0x661, 0x2027, 0x2028, 0x2029, 0x202A, 0xD7FF, 0xD800, 0xDABC, 0xDFFF, 0xE000, 0xFF10, 0x1F600)
+CHARACTERS = [chr(code) for code in CODES]
 
 
 def v1(container: str = "payloads", name: str = HEX) -> str:

@@ -13,10 +13,12 @@ from tests.support.observer import Seen
 from tests.support.scripted_store import ScriptedStore, prove
 
 from durabletask_payloads import (
+    Abandonment,
     Externalizer,
     PayloadNotFoundError,
     PayloadStats,
     PayloadStoreUnavailableError,
+    Substitution,
 )
 from durabletask_payloads.interceptors._verdict import Abandon, Final
 from durabletask_payloads.interceptors.worker import Registry
@@ -93,6 +95,20 @@ def batch(*inputs: str) -> pb.WorkItem:
     return pb.WorkItem(completionToken="token-1", entityRequest=request)
 
 
+def substitution(worker: Worker) -> Substitution:
+    """The one event that the observer was told of."""
+    (event,) = worker.seen.events
+    assert isinstance(event, Substitution)
+    return event
+
+
+def abandonment(worker: Worker) -> Abandonment:
+    """The same, of an item that was abandoned."""
+    (event,) = worker.seen.events
+    assert isinstance(event, Abandonment)
+    return event
+
+
 def unavailable(payload: bytes) -> None:
     raise PayloadStoreUnavailableError("down")
 
@@ -116,7 +132,7 @@ def test_what_is_gone_is_completed_as_failed(worker: Worker, caplog: pytest.LogC
     assert isinstance(response, pb.ActivityResponse)
     assert (response.instanceId, response.taskId, response.completionToken) == ("order-1", 7, "token-1")
     assert len(worker.registry) == 0
-    (event,) = worker.seen.events
+    event = substitution(worker)
     assert event[:3] == ("activity", "order-1", "failed")
     assert isinstance(event.error, PayloadNotFoundError)
     assert "If payload_store= of the SDK is set beside the interceptor" in caplog.text
@@ -127,7 +143,7 @@ def test_a_failure_that_the_server_does_not_accept(worker: Worker) -> None:
     worker.code = grpc.StatusCode.RESOURCE_EXHAUSTED
     item, arrival = worker.arrives(activity())
     assert isinstance(arrival, Abandon)
-    (event,) = worker.seen.events
+    event = abandonment(worker)
     assert event == ("activity", "order-1", arrival.delay, event.error)
     assert "not accepted: RESOURCE_EXHAUSTED" in str(event.error)
     assert 0.75 <= worker.registry.retry_later(item).delay <= 1.0  # the third failure
@@ -139,7 +155,7 @@ def test_an_outage_abandons(worker: Worker, caplog: pytest.LogCaptureFixture) ->
     _, arrival = worker.arrives(activity(token))
     assert isinstance(arrival, Abandon)
     assert worker.sent == []
-    (event,) = worker.seen.events
+    event = abandonment(worker)
     assert event == ("activity", "order-1", arrival.delay, event.error)
     assert isinstance(event.error, PayloadStoreUnavailableError)
     assert "abandoning work item kind=activity instance=order-1 task=7" in caplog.text
@@ -151,7 +167,7 @@ def test_an_operation_whose_input_is_gone_is_taken_out(worker: Worker) -> None:
     _, arrival = worker.arrives(work)
     assert arrival is Arrival.HAND_OVER
     assert [operation.input.value for operation in work.entityRequest.operations] == ["small", "y" * 5_000]
-    (event,) = worker.seen.events
+    event = substitution(worker)
     assert event[:3] == ("entity", "@ledger@1", "operation failed")
     assert isinstance(event.error, PayloadNotFoundError)
 
@@ -164,7 +180,7 @@ def test_a_batch_of_which_one_input_may_come_later_is_abandoned_whole(worker: Wo
     _, arrival = worker.arrives(work)
     assert isinstance(arrival, Abandon)
     assert [operation.input.value for operation in work.entityRequest.operations] == [GONE, token]
-    (event,) = worker.seen.events
+    event = abandonment(worker)
     assert event == ("entity", "@ledger@1", arrival.delay, event.error)
     assert worker.sent == []
 
