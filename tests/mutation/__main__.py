@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
+from tests.mutation.mutants import Key
 from tests.mutation.run import NotGreenError, run
 from tests.mutation.survivors import FILE, explained
 from tests.mutation.targets import ROOT, TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
-    from tests.mutation.mutants import Key
     from tests.mutation.run import Verdict
 
 _LOG = ROOT / "build" / "mutants.log"
@@ -49,6 +51,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"{', '.join(TARGETS)}; all by default")
     parser.add_argument("--processes", type=int, default=2, help="how many mutants run at a time")
+    parser.add_argument("--again", action="store_true", help="only the mutants that survived in the last run")
     arguments = parser.parse_args()
     targets: list[str] = arguments.targets or list(TARGETS)
     if wrong := set(targets) - set(TARGETS):
@@ -60,11 +63,13 @@ def main() -> int:
     for name in targets:
         began = time.monotonic()
         try:
-            verdicts = run(TARGETS[name], arguments.processes, _LOG)
+            verdicts = run(TARGETS[name], arguments.processes, _LOG, _survivors(name) if arguments.again else None)
         except NotGreenError as error:
             print(error, file=sys.stderr)
             return 2
         seconds = time.monotonic() - began
+        survivors = sorted({verdict.key for verdict in verdicts if verdict.survived})
+        _survivors_file(name).write_text(json.dumps(survivors, indent=1), encoding="utf-8")
         for module in TARGETS[name].modules:
             of_module = [verdict for verdict in verdicts if verdict.key.module == module]
             row = Row.of(module.partition("/")[2], of_module, reasons)
@@ -73,6 +78,15 @@ def main() -> int:
         problems += _report(verdicts, reasons)
     Console(width=140).print(table)
     return 1 if problems else 0
+
+
+def _survivors_file(target: str) -> Path:
+    return _LOG.with_name(f"mutants-{target}.json")
+
+
+def _survivors(target: str) -> set[Key]:
+    """Return the mutants that survived in the last run."""
+    return {Key(*key) for key in json.loads(_survivors_file(target).read_text(encoding="utf-8"))}
 
 
 def _report(verdicts: Sequence[Verdict], reasons: Mapping[Key, str]) -> int:

@@ -25,7 +25,7 @@ from tests.mutation.targets import ROOT
 from tests.mutation.traced import Traced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
     from tests.mutation.mutants import Key, Mutant
     from tests.mutation.targets import Target
@@ -77,17 +77,18 @@ class NotGreenError(Exception):
     """The tests fail without a mutant."""
 
 
-def run(target: Target, processes: int, log: Path) -> list[Verdict]:
-    """Run all mutants of a target and return what became of them.
+def run(target: Target, processes: int, log: Path, only: Container[Key] | None = None) -> list[Verdict]:
+    """Run the mutants of a target and return what became of them.
 
     Args:
         processes: how many at a time.
+        only: run those alone.
         log: gets what the tests print.
 
     Raises:
         NotGreenError: the tests fail without a mutant.
     """
-    mutants = list(target.mutants())
+    mutants = [mutant for mutant in target.mutants() if only is None or mutant.key in only]
     for name in _PRELOADED:
         import_module(name)
     with tempfile.TemporaryDirectory() as folder:

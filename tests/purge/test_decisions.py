@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -248,14 +249,28 @@ def test_what_was_left_alone_is_logged(ledger: Ledger, channel: grpc.Channel, ca
 
 @pytest.mark.parametrize(("concurrency", "rows", "at_once"), [(32, 32, 32), (32, 3, 3), (4, 8, 4), (1, 3, 1)])
 def test_how_many_are_deleted_at_once(
-    concurrency: int, rows: int, at_once: int, ledger: Ledger, channel: grpc.Channel
+    concurrency: int,
+    rows: int,
+    at_once: int,
+    ledger: Ledger,
+    channel: grpc.Channel,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each deletion waits for as many as there are to be: with fewer it would fail, with more it would end early."""
+    """Each deletion waits for as many as there are to be."""
+    sizes: list[int] = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, max_workers: int, thread_name_prefix: str) -> None:
+            sizes.append(max_workers)
+            super().__init__(max_workers, thread_name_prefix)
+
+    monkeypatch.setattr("durabletask_payloads.purge._purger.ThreadPoolExecutor", Pool)
     fill(ledger, *(token(number) for number in range(rows)))
     store = Store()
     store.scripted.enough = threading.Barrier(at_once)
     report = PayloadPurger(store, channel, concurrency=concurrency).run_once()
     assert report.outcomes == {PurgeOutcome.DELETED: rows}
+    assert sizes == [at_once]
 
 
 def test_the_limits_are_those_of_the_documentation(ledger: Ledger, channel: grpc.Channel) -> None:
@@ -304,6 +319,113 @@ def test_it_waits_where_nothing_could_be_done_and_only_there(ledger: Ledger, cha
 def test_a_scheduler_without_a_ledger_ends_it() -> None:
     with serving(None) as address, grpc.insecure_channel(address) as channel:
         assert not PayloadPurger(Store(), channel, wait=Waits(1)).run()
+
+
+def threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "durabletask-payloads-purger"]
+
+
+def test_it_has_one_thread_until_it_is_stopped(ledger: Ledger, channel: grpc.Channel) -> None:
+    fill(ledger, TOKEN)
+    deleting, go_on = threading.Event(), threading.Event()
+
+    class Waiting(Inventory):
+        def delete_unchanged(self, stored: StoredPayload) -> bool:
+            deleting.set()
+            return go_on.wait(30)
+
+    store = Store()
+    store.scripted = Waiting()
+    purger = PayloadPurger(store, channel)  # which waits for a minute after the batch, unless it is stopped
+    purger.start()
+    purger.start()
+    assert deleting.wait(30)
+    assert len(threads()) == 1
+    stopper = threading.Thread(target=purger.stop)
+    stopper.start()
+    stopper.join(0.1)
+    assert stopper.is_alive()  # until the batch that is under way has ended
+    go_on.set()
+    stopper.join(30)
+    assert ledger.states() == ["deleted"]
+    assert threads() == []
+    purger.start()
+    assert threads() == []
+
+
+def test_it_may_be_stopped_from_its_own_thread(ledger: Ledger, channel: grpc.Channel) -> None:
+    fill(ledger, token(1), token(2))
+
+    class Stopping(PayloadObserver):
+        def purged(self, purge: Purge) -> None:
+            purger.stop()
+
+    purger = PayloadPurger(Store(), channel, batch_size=1, observer=Stopping())
+    purger.start()
+    for thread in threads():
+        thread.join(30)
+    assert ledger.states() == ["deleted", "pending"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no credential"), KeyError("no credential")])
+def test_a_call_that_cannot_be_sent_is_tried_again(
+    error: Exception, channel: grpc.Channel, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> PurgeReport:
+        raise error
+
+    waits = Waits(2)
+    purger = PayloadPurger(Store(), channel, wait=waits)
+    monkeypatch.setattr(purger, "run_once", fail)
+    assert purger.run()
+    assert waits.seconds == [60.0, 60.0]
+    assert caplog.messages == [f"call failed, will retry code={type(error).__name__} seconds=60"] * 2
+
+
+def test_a_refusal_is_logged_with_its_code(
+    ledger: Ledger, channel: grpc.Channel, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger.fault = lambda: grpc.StatusCode.UNAUTHENTICATED
+    assert PayloadPurger(Store(), channel, wait=Waits(1)).run()
+    assert caplog.messages == ["call failed, will retry code=UNAUTHENTICATED seconds=60"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no thread"), KeyError("x")])
+def test_only_what_the_end_of_the_interpreter_causes_ends_it(
+    error: Exception, channel: grpc.Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Dead:
+        def is_alive(self) -> bool:
+            return False
+
+    def fail() -> PurgeReport:
+        raise error
+
+    waits = Waits(1)
+    purger = PayloadPurger(Store(), channel, wait=waits)
+    monkeypatch.setattr(purger, "run_once", fail)
+    monkeypatch.setattr("durabletask_payloads.purge._purger.main_thread", Dead)
+    if isinstance(error, RuntimeError):
+        with pytest.raises(RuntimeError):
+            purger.run()
+    else:
+        assert purger.run()
+    assert len(waits.seconds) == isinstance(error, KeyError)
+
+
+def test_the_log_has_a_count_for_each_outcome_that_occurred(
+    ledger: Ledger, channel: grpc.Channel, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(ledger, token(1), token(2), "blob:v9:x")
+    with caplog.at_level(logging.INFO):
+        PayloadPurger(Store(), channel).run_once()
+    (line,) = caplog.messages
+    assert line.startswith("purged rows=3 seconds=")
+    assert line.endswith(" deleted=2 unknown_token=1")
+
+
+def test_each_outcome_has_a_reason() -> None:
+    assert all(len(outcome.reason) > 10 for outcome in PurgeOutcome)
 
 
 def test_one_that_was_stopped_does_nothing(ledger: Ledger, channel: grpc.Channel) -> None:
