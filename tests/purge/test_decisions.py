@@ -356,15 +356,29 @@ def test_it_has_one_thread_until_it_is_stopped(ledger: Ledger, channel: grpc.Cha
 def test_it_may_be_stopped_from_its_own_thread(ledger: Ledger, channel: grpc.Channel) -> None:
     fill(ledger, token(1), token(2))
 
+    returned = threading.Event()
+
     class Stopping(PayloadObserver):
         def purged(self, purge: Purge) -> None:
             purger.stop()
+            returned.set()
 
     purger = PayloadPurger(Store(), channel, batch_size=1, observer=Stopping())
     purger.start()
     for thread in threads():
         thread.join(30)
     assert ledger.states() == ["deleted", "pending"]
+    assert returned.is_set()
+
+
+def test_a_wait_ends_when_it_is_stopped(ledger: Ledger, channel: grpc.Channel) -> None:
+    asked = threading.Event()
+    ledger.fault = asked.set  # there are no rows: it waits for a minute
+    with PayloadPurger(Store(), channel) as purger:
+        purger.start()
+        assert asked.wait(30)
+        assert len(threads()) == 1
+    assert threads() == []
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no credential"), KeyError("no credential")])

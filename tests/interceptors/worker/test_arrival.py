@@ -244,8 +244,36 @@ def test_the_bounds() -> None:
         items.judge(Activity("order-1", number, ""), MISSING, "download")
     items.judge(first, MISSING, "download")  # which makes it the newest
     items.judge(Activity("order-1", 4_096, ""), MISSING, "download")
-    assert items.retry_later(first).delay > 0.75 * 0.5  # the third failure
+    assert items.retry_later(first).delay >= 0.75 * 1.0  # the third failure
     assert items.retry_later(Activity("order-1", 1, "")).delay <= 60  # that of task 1 was pushed out
+
+
+def test_the_bound_in_bytes() -> None:
+    items, mib = Registry(10, Served().stats), 1024 * 1024
+    for number in range(32):
+        work = batch()
+        work.completionToken, work.entityRequest.entityState.value = f"token-{number}", "s" * mib
+        items.arrived(work, Holder())
+    assert (items.bytes, len(items)) == (32 * mib, 32)
+    work = batch()
+    work.completionToken, work.entityRequest.entityState.value = "token-32", "s"
+    items.arrived(work, Holder())
+    assert (items.bytes, len(items)) == (31 * mib + 1, 32)
+
+
+def test_a_batch_that_was_completed_begins_anew() -> None:
+    """Its result does not name its instance: what arrived does."""
+    items, work = Registry(2, Served().stats), batch()
+    for _ in range(3):
+        item = items.arrived(work, Holder())
+        assert item is not None
+        assert isinstance(items.judge(item, MISSING, "download"), Abandon)
+        items.completed(Entity, pb.EntityBatchResult(completionToken="token-1"), accepted=True)
+
+
+def test_it_takes_at_least_one_delivery() -> None:
+    with pytest.raises(ValueError, match="max_deliveries is 0: an item has to be delivered at least once"):
+        Registry(0, Served().stats)
 
 
 def test_the_sdk_abandons_one_of_several_of_its_kind() -> None:
