@@ -187,7 +187,7 @@ def test_a_store_that_can_be_read_and_not_written_fails_no_completion_and_is_no_
 
 
 def test_the_delay_grows_with_the_failures_from_a_quarter_of_a_second_to_a_minute() -> None:
-    for failures, seconds in [(1, 0.25), (2, 0.5), (5, 4.0), (8, 32.0), (9, 60.0), (1_000, 60.0)]:
+    for failures, seconds in [(0, 0.25), (1, 0.25), (2, 0.5), (5, 4.0), (8, 32.0), (9, 60.0), (1_000, 60.0)]:
         for _ in range(20):
             assert 0.75 * seconds <= Backoff("upload", lambda: 0).delay(failures).delay <= seconds
 
@@ -208,7 +208,7 @@ def test_the_delay_grows_for_new_items_too_while_nothing_gets_through() -> None:
 def test_a_round_of_an_outage_lasts_as_long_as_its_delay() -> None:
     now = [0.0]
     backoff = Backoff("upload", lambda: 0, clock=lambda: now[0], jitter=lambda: 0.5)
-    for moment, delay in [(0.0, 0.125), (0.2, 0.125), (0.25, 0.1875), (0.6, 0.1875), (0.625, 0.28125)]:
+    for moment, delay in [(0.0, 0.125), (0.2, 0.125), (0.25, 0.1875), (0.62, 0.1875), (0.625, 0.28125)]:
         now[0] = moment
         assert backoff.delay(1) == Abandon(delay, 0.125, "upload", 0)
 

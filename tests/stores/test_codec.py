@@ -155,6 +155,13 @@ def test_no_more_is_inflated_than_one_byte_over_the_limit(limit: int, monkeypatc
     assert max(inflater.given) <= 1024 * 1024
 
 
+def test_a_body_is_not_read_behind_the_limit() -> None:
+    """It is too large, whatever follows."""
+    for body in (gzip.compress(noise(3 * 1024 * 1024), 0), gzip.compress(TEXT) + b"more"):
+        with pytest.raises(PayloadTooLargeError):
+            read(body, limit=10)
+
+
 def test_a_bomb_of_many_members_is_not_inflated_behind_the_first() -> None:
     with pytest.raises(PayloadIntegrityError, match="goes on behind"):
         read(gzip.compress(b"x") + gzip.compress(bytes(10 * 1024 * 1024)), limit=10)
