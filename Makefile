@@ -19,6 +19,7 @@ PURGE  := protos/durabletask/largepayloads/large_payload_purge.proto --package d
 .PHONY: help setup protos generate check test test-quick test-sdk-matrix test-sdk-suite demo docs bench lock clean
 .PHONY: help setup protos generate check test test-quick test-sdk-matrix soak demo docs bench lock clean
 .PHONY: help setup protos generate check test test-quick test-sdk-matrix mutants demo docs bench lock clean
+.PHONY: help setup protos generate check test test-quick test-sdk-matrix fuzz demo docs bench lock clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +88,8 @@ soak: $(READY) ## Run orchestrations while everything fails, for an hour (ARGS="
 	$(BIN)/python -m tests.slow.soak $(ARGS)
 mutants: $(READY) ## Mutate the modules that matter most; fail if tests miss one that is not explained (ARGS="tokens codec")
 	$(BIN)/python -m tests.mutation $(ARGS)
+fuzz: $(READY) ## Inputs at random for what reads from outside (ARGS="--seconds 600 --seed N --only TARGET")
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 demo: $(DEMO) ## A 5 MB orchestration: refused by gRPC without us, completed with us (ARGS="--store azurite")
 	$(BIN)/durabletask-payloads demo $(ARGS)

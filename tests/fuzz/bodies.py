@@ -15,12 +15,13 @@ from tests.fuzz.mutator import mutated_bytes
 from durabletask_payloads import PayloadError, PayloadIntegrityError, PayloadTooLargeError
 from durabletask_payloads.stores._blob_client import Attempt, BlobProperties, Body
 from durabletask_payloads.stores._codec import longest_body, too_large
-from durabletask_payloads.stores._tokens import PayloadToken
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from random import Random
+
+    from durabletask_payloads.stores._tokens import PayloadToken
 
 # The body, its Content-Encoding, its metadata, and `max_stored_payload_bytes`.
 _Case: TypeAlias = tuple[bytes, "str | None", tuple[tuple[str, str], ...], int]
@@ -222,7 +223,7 @@ def _check(case: _Case) -> None:
 TARGETS: Final = (
     Target(
         "body",
-        "the payload as zlib gives it, PayloadIntegrityError or PayloadTooLargeError; memory within the limit; not quoted",
+        "the payload as zlib gives it, PayloadIntegrityError or PayloadTooLargeError; memory is bounded; not quoted",
         _make,
         _check,
     ),

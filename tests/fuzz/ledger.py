@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import grpc
 from tests.fuzz.engine import SECRET, Target
@@ -13,13 +13,14 @@ from tests.fuzz.tokens import expected_v2
 
 from durabletask_payloads.purge import PayloadPurger
 from durabletask_payloads.stores._blob_client import Attempt, BlobProperties, Body, RequestFailedError
-from durabletask_payloads.stores._tokens import PayloadToken
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
 from durabletask_payloads_protos import large_payload_purge_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from random import Random
+
+    from durabletask_payloads.stores._tokens import PayloadToken
 
 # The rows, as pairs of tombstone and payload token, and what the storage does with each payload in turn.
 _Storage: TypeAlias = Literal["managed", "unmanaged", "other mark", "missing", "changed", "400", "403", "404", "412"]
@@ -118,52 +119,31 @@ class _Store(BlobPayloadStore):
         self._client = self.client = _Client(storage)
 
 
-class _Channel(grpc.Channel):
-    """A channel to a scheduler with some rows. What is sent is serialized, and nothing is on the wire."""
+class _Answer:
+    """What gRPC asks an interceptor's call for."""
 
-    def __init__(self, rows: tuple[tuple[str, str], ...]) -> None:
-        tombstones = [pb.LargePayloadTombstone(tombstone_token=row, payload_token=token) for row, token in rows]
-        self._rows = pb.GetLargePayloadTombstonesResponse(tombstones=tombstones).SerializeToString()
+    def __init__(self, message: object) -> None:
+        self._message = message
+
+    def result(self) -> object:
+        return self._message
+
+
+class _Scheduler(grpc.UnaryUnaryClientInterceptor):
+    """Answers in place of a scheduler that has some rows: nothing is on the wire."""
+
+    def __init__(self) -> None:
+        self.rows: tuple[tuple[str, str], ...] = ()
         self.reported: list[pb.LargePayloadPurgeResult] = []
 
-    def unary_unary(
-        self,
-        method: str,
-        request_serializer: Callable[..., bytes],
-        response_deserializer: Callable[..., object],
-        *_: object,
-        **__: object,
-    ) -> Callable[..., object]:  # type: ignore[override]  # of gRPC's types, callables will do
-        def call(request: object, timeout: float) -> object:
-            sent = request_serializer(request)
-            if method.endswith("/ReportLargePayloadPurgeResults"):
-                self.reported += pb.ReportLargePayloadPurgeResultsRequest.FromString(sent).results
-                return response_deserializer(b"")
-            return response_deserializer(self._rows)
-
-        return call
-
-    def unary_stream(self, *_: object, **__: object) -> NoReturn:
-        raise NotImplementedError
-
-    def stream_unary(self, *_: object, **__: object) -> NoReturn:
-        raise NotImplementedError
-
-    def stream_stream(self, *_: object, **__: object) -> NoReturn:
-        raise NotImplementedError
-
-    def subscribe(self, *_: object, **__: object) -> NoReturn:
-        raise NotImplementedError
-
-    def unsubscribe(self, *_: object, **__: object) -> NoReturn:
-        raise NotImplementedError
-
-    def close(self) -> None: ...
-
-    def __enter__(self) -> NoReturn:
-        raise NotImplementedError
-
-    def __exit__(self, *_: object) -> None: ...
+    def intercept_unary_unary(  # type: ignore[override]  # gRPC asks a call for its result alone
+        self, continuation: object, client_call_details: object, request: object
+    ) -> _Answer:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if isinstance(request, pb.ReportLargePayloadPurgeResultsRequest):
+            self.reported += request.results
+            return _Answer(pb.ReportLargePayloadPurgeResultsResponse())
+        tombstones = [pb.LargePayloadTombstone(tombstone_token=row, payload_token=token) for row, token in self.rows]
+        return _Answer(pb.GetLargePayloadTombstonesResponse(tombstones=tombstones))
 
 
 class _Lines(logging.Handler):
@@ -180,6 +160,9 @@ _store: Final = _Store(
         account_url=_ACCOUNT, credential=SECRET, container_name="payloads", token_version=2, retries=0
     )
 )
+_scheduler: Final = _Scheduler()
+# It never connects.
+_channel: Final = grpc.intercept_channel(grpc.insecure_channel("127.0.0.1:1"), _scheduler)
 _lines: Final = _Lines()
 _log: Final = logging.getLogger("durabletask_payloads.purge")
 
@@ -207,23 +190,23 @@ def _expected(token: str, client: _Client) -> pb.LargePayloadPurgeDisposition.Va
 def _check(case: _Case) -> None:
     rows, storage = case
     _store.begin(storage)
-    channel = _Channel(rows)
+    _scheduler.rows, _scheduler.reported = rows, []
     before = _log.level
     _log.setLevel(logging.INFO)
     _log.addHandler(_lines)
     _lines.lines.clear()
     try:
-        report = PayloadPurger(_store, channel, concurrency=2).run_once()
+        report = PayloadPurger(_store, _channel, concurrency=2).run_once()
     finally:
         _log.removeHandler(_lines)
         _log.setLevel(before)
     client = _store.client
     # The last row counts where one tombstone has two payloads, which the service does not send.
-    assert {one.tombstone_token: one.disposition for one in channel.reported} == {
+    assert {one.tombstone_token: one.disposition for one in _scheduler.reported} == {
         row: _expected(token, client) for row, token in rows
     }
-    assert Counter(one.tombstone_token for one in channel.reported) == Counter({row for row, _ in rows})
-    assert report.rows == len(channel.reported)
+    assert Counter(one.tombstone_token for one in _scheduler.reported) == Counter({row for row, _ in rows})
+    assert report.rows == len(_scheduler.reported)
     wanted = {token for _, token in rows if _expected(token, client) == _DELETED}
     assert {str(one) for one in client.deleted} == {token for token in wanted if client.state(token) == "managed"}
     assert len(client.deleted) == len({str(one) for one in client.deleted}), "deletes a payload twice"
@@ -235,7 +218,7 @@ def _check(case: _Case) -> None:
 TARGETS: Final = (
     Target(
         "purge",
-        "each row is reported once, as the table says; only marked payloads of the own container go; no token is logged",
+        "each row is reported once, as the table says; only marked payloads of the container go; no token is logged",
         _make,
         _check,
     ),

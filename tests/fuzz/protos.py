@@ -10,13 +10,13 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
-import grpc_tools
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
     EnumDescriptorProto,
     FieldDescriptorProto,
     FileDescriptorProto,
     FileDescriptorSet,
+    FileOptions,
 )
 from tests.fuzz.engine import MEMORY, Target, outcome
 from tests.fuzz.mutator import any_character, mutated_bytes
@@ -27,16 +27,18 @@ from durabletask_payloads_codegen.proto_text import differences, print_proto
 from durabletask_payloads_codegen.schema import Schema, bare, from_descriptor_set
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 
 class _Protoc(Protocol):
+    __file__: str
+
     def main(self, command_arguments: list[str]) -> int: ...
 
 
 # It has no types. In this process a compilation takes a two-hundredth of the time.
 _protoc: Final = cast("_Protoc", importlib.import_module("grpc_tools.protoc"))
-_WELL_KNOWN: Final = Path(grpc_tools.__file__ or "").with_name("_proto")
+_WELL_KNOWN: Final = Path(_protoc.__file__).with_name("_proto")
 _WRAPPERS: Final = "google/protobuf/wrappers.proto"
 
 _folder: Final = TemporaryDirectory(prefix="fuzz-", dir=MEMORY)
@@ -73,10 +75,10 @@ class _Maker:
         if package := random.choice(("", "", "a.b", "M.b", self._name(), "google.b")):
             file.package = package
         if random.random() < 0.5:
-            file.options.java_package = "".join(any_character(random) for _ in range(4)).encode("utf-8", "ignore")
+            file.options.java_package = _without_surrogates("".join(any_character(random) for _ in range(4)))
         if random.random() < 0.3:
             file.options.java_multiple_files = True
-            file.options.optimize_for = random.choice((1, 2, 3))
+            file.options.optimize_for = random.choice(FileOptions.OptimizeMode.values())
         scope = f".{file.package}" if file.package else ""
         for _ in range(random.randrange(3)):
             self._enum(file.enum_type.add(), scope)
@@ -200,6 +202,10 @@ class _Maker:
                 message.oneof_decl.add(name=f"_{field.name}")
 
 
+def _without_surrogates(text: str) -> str:
+    return text.encode("utf-8", "ignore").decode()
+
+
 def _make_file(random: Random) -> int:
     # Not the file itself: with a part left out, it would be none that protoc could have made.
     return random.getrandbits(64)
@@ -220,7 +226,7 @@ def _compiled(text: str) -> FileDescriptorProto:
 
 
 @contextmanager
-def _messages() -> Iterator[Path]:
+def _messages() -> Generator[Path]:
     """Send what protoc says to a file: it writes to the descriptor of standard error."""
     path = _root / "protoc.log"
     before = os.dup(2)

@@ -146,7 +146,7 @@ def any_account_url(random: Random) -> str:
 def _any_folder(random: Random) -> str:
     if random.random() < 0.5:
         return ""
-    return "".join(any_character(random) for _ in range(random.choice((1, 2, 8, 40, 990)))) + "/"
+    return "".join(any_character(random) for _ in range(random.choice((1, 2, 8, 40, 990, 991, 992)))) + "/"
 
 
 def _make_v1(random: Random) -> str:
@@ -161,7 +161,10 @@ def any_location(random: Random) -> str:
     """Return the URL of a bucket and a prefix."""
     bucket = random.choice(("payloads", any_name(random, _LOWER + ".-_", 63), any_name(random, _LOWER + "-", 222)))
     segments = [any_name(random, string.ascii_letters + "09_.=-", 60) for _ in range(random.choice((0, 0, 1, 2, 4)))]
-    return "/".join([random.choice(("s3://", "gs://", "az://")) + bucket, *segments])
+    prefix = "/".join(segments)
+    if random.random() < 0.1:  # about as long as it may be
+        prefix = (prefix + "a" * 250)[: random.choice((239, 240, 241))]
+    return random.choice(("s3://", "gs://", "az://")) + bucket + (f"/{prefix}" if prefix else "")
 
 
 def _make_object(random: Random) -> str:
