@@ -222,7 +222,8 @@ def _complaint(output: str) -> str | None:
 def _is_text(message: Message) -> bool:
     """Return whether all strings are text: protobuf gives those of a descriptor that are not UTF-8 as bytes."""
     for field, value in message.ListFields():
-        values: list[object] = list(value) if field.is_repeated else [value]
+        is_single = isinstance(value, str | bytes | int | float | Message)
+        values: list[object] = [value] if is_single else list(value)
         for one in values:
             if (field.type == field.TYPE_STRING and not isinstance(one, str)) or (
                 isinstance(one, Message) and not _is_text(one)

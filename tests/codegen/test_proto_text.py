@@ -111,6 +111,27 @@ def test_every_kind_of_declaration(tmp_path: Path) -> None:
     assert text.splitlines() == dedent(EVERYTHING).splitlines()
 
 
+@pytest.mark.parametrize("word", ["message", "optional", "stream", "string"])
+def test_a_type_that_is_called_as_a_word_of_the_language(word: str, tmp_path: Path) -> None:
+    original = compiled(
+        tmp_path,
+        f"""
+        message {word} {{ .{word} x = 1; map<string, .{word}> xs = 2; }}
+        service S {{ rpc Ask(.{word}) returns (stream .{word}); }}
+        """,
+    ).files[0]
+    (tmp_path / "test.proto").write_text(print_proto(original, ""))
+    assert from_protos(tmp_path).files[0] == original
+
+
+def test_control_characters_in_text(tmp_path: Path) -> None:
+    text = "".join(map(chr, range(32))) + "\x7f\x80\u2028"
+    file = FileDescriptorProto(name="test.proto", syntax="proto3")
+    file.options.java_package = text
+    (tmp_path / "test.proto").write_text(print_proto(file, ""), encoding="utf-8", newline="")
+    assert from_protos(tmp_path).files[0].options.java_package == text
+
+
 def test_a_nested_name_that_hides_a_package(tmp_path: Path) -> None:
     original = compiled(
         tmp_path,

@@ -148,6 +148,9 @@ def refused(settings: dict[str, object], kind: type[Exception] = ValueError) -> 
         (f"{ACCOUNT}:{KEY}", "the port is a number from 1 to 65535"),
         (f"{ACCOUNT}:70000", "the port is a number from 1 to 65535"),
         ("http://[::1:10000/devstoreaccount1", "an IPv6 address is in brackets"),
+        ("http://azurite[::1]:10000/devstoreaccount1", "an IPv6 address is in brackets"),
+        ("https://\u212aey.blob.core.windows.net", "at most 253 characters of ASCII"),  # in lower case it is "key"
+        (f"https://{'a' * 250}.blob.core.windows.net", "at most 253 characters of ASCII"),
         ("https://", "a host, optionally a port"),
         (f"AccountName=account;AccountKey={KEY}", "is a connection string: pass it as connection_string"),
     ],
@@ -184,6 +187,18 @@ def test_account_urls(url: str) -> None:
     BlobPayloadStore(options).close()
 
 
+@pytest.mark.parametrize("url", ["http://azurite:10000/devstoreaccount1", "https://payloads.custom.example"])
+def test_a_key_alone_where_the_url_names_no_account(url: str) -> None:
+    said = refused({"account_url": url, "credential": KEY})
+    assert said.startswith(f"credential is an account key, and account_url {url} does not say of which account")
+    assert 'credential={"account_name": ..., "account_key": ...}' in said
+
+
+@pytest.mark.parametrize("url", [ACCOUNT.upper(), "http://127.0.0.1:10000/devstoreaccount1", f"{ACCOUNT}:443/"])
+def test_a_key_alone_where_the_url_names_the_account(url: str) -> None:
+    BlobPayloadStore(BlobPayloadStoreOptions(account_url=url, credential=KEY)).close()
+
+
 @pytest.mark.parametrize(
     ("string", "text"),
     [
@@ -204,6 +219,12 @@ def test_account_urls(url: str) -> None:
         (f"BlobEndpoint=https://account.dfs.core.windows.net;SharedAccessSignature={SAS}", "use https://account.blob."),
         (f"BlobEndpoint={ACCOUNT}/payloads;SharedAccessSignature={SAS}", "must have no path"),
         (f"AccountName=a/b;AccountKey={KEY}", "the account URL of connection_string"),
+        (
+            f"AccountName=account;SharedAccessSignature={KEY}",
+            "SharedAccessSignature of connection_string is no signature",
+        ),
+        (f"AccountName=account;AccountKey={KEY};BlobSecondaryEndpoint={ACCOUNT}", "it must have BlobEndpoint too"),
+        (f"AccountName=account;AccountKey={KEY};DefaultEndpointsProtocol=ftp", "DefaultEndpointsProtocol of"),
     ],
 )
 def test_connection_string_that_cannot_be_one(string: str, text: str) -> None:
