@@ -24,10 +24,10 @@ from azure.storage.blob.aio import BlobServiceClient
 from durabletask_payloads._errors import PayloadError
 
 from ._azure_errors import error_code, failure_of
+from ._azure_options import connection_parts
 from ._azure_transport import TrackedConnections, Transport
 from ._background_loop import BackgroundLoop
 from ._blob_client import Attempt, BlobProperties, Body, ClientClosedError, is_of_shutdown
-from ._azure_options import connection_parts
 from ._codec import longest_body, too_large
 from ._tokens import PayloadToken, normal_account_url
 
