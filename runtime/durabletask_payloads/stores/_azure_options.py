@@ -268,7 +268,7 @@ def _check_credential(credential: object, account_url: str, setting: str) -> Non
 
 
 def _names_account(account_url: str) -> bool:
-    """Return whether Azure's client reads the name of the account off the URL: off the path on the same machine only."""
+    """Return whether Azure's client finds the name of the account in the URL: in the path on this machine only."""
     parts = urlsplit(account_url)
     is_local = parts.netloc.startswith(("localhost", "127.0.0.1"))
     return ".blob.core." in parts.netloc or (is_local and len(parts.path) > 1)

@@ -159,7 +159,7 @@ class DirectoryInventory:
 
 
 def _modified(status: os.stat_result) -> datetime:
-    """Return when a file was written. A time that is out of the range of datetime is its latest: such a file is not old."""
+    """Return when a file was written: the latest time there is if datetime has none for it, since it is not old."""
     try:
         return datetime.fromtimestamp(status.st_mtime, timezone.utc)
     except (ValueError, OverflowError, OSError):  # which one depends on the platform
