@@ -13,7 +13,8 @@ import pytest
 from durabletask.internal import orchestrator_service_pb2 as pb
 from google.protobuf.wrappers_pb2 import StringValue
 from tests.externalizer.counting_store import CountingStore
-from tests.support.backend import our_threads, wait_until
+from tests.support.backend import wait_until
+from tests.support.threads import our_threads
 
 from durabletask_payloads import Externalizer, LargePayloadStorageOptions, PayloadStoreUnavailableError
 
