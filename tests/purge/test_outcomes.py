@@ -84,7 +84,7 @@ def test_one_of_dotnet_is_deleted_with_its_snapshots(
 
 
 def test_one_that_is_written_again_after_the_look(
-    store: BlobPayloadStore, service: BlobServiceClient, container: str
+    store: BlobPayloadStore, service: BlobServiceClient, container: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = store.upload(b"x")
     inventory = inventory_of(store)
@@ -92,6 +92,8 @@ def test_one_that_is_written_again_after_the_look(
     blob = service.get_blob_client(container, stored.name)
     blob.upload_blob(b"y", overwrite=True, metadata={"managed_by": "dts"})
     assert not inventory.delete_unchanged(stored)
+    monkeypatch.setattr(inventory, "look", lambda token: stored)
+    assert purge(inventory, token) is PurgeOutcome.CHANGED
     assert blob.exists()
 
 
