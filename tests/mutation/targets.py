@@ -79,8 +79,19 @@ TARGETS: Final = {
     ),
     "sweep": Target(
         (f"{_RUNTIME}/operations/_sweep.py",),
-        ("tests/operations/test_sweep.py",),
-        chosen="not at_work and not at_scale and (not broken_off or [1])",  # they take longest
+        (
+            "tests/operations/test_sweep_decisions.py",
+            *(
+                f"tests/operations/test_sweep.py::{test}"
+                for test in (
+                    "test_what_is_deleted",
+                    "test_an_instance_that_may_have_a_message_to_come",
+                    "test_a_payload_of_an_unknown_instance",
+                    "test_the_right_to_write_is_needed_to_delete_only",
+                    "test_a_dry_run_deletes_nothing_and_estimates",
+                )
+            ),
+        ),
     ),
     "verdict": Target((f"{_RUNTIME}/interceptors/_verdict.py",), ("tests/interceptors/test_verdict.py",)),
     "tokens": Target(
