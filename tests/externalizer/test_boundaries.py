@@ -153,7 +153,7 @@ def test_no_estimate_is_less_than_the_size() -> None:
     )
     for message in (
         created,
-        pb.ActivityRequest(name="\U0001f600" * 100, taskId=1, version=text("\U0001f600")),
+        pb.ActivityRequest(name="\U0001f600" * 1_000, taskId=1, version=text("\U0001f600")),
         pb.TerminateRequest(instanceId="a", recursive=True),
         pb.HistoryEvent(eventId=-1, timestamp=Timestamp(seconds=-1, nanos=999_999_999)),
     ):
@@ -168,4 +168,4 @@ def test_a_message_with_much_text_beside_its_payloads_is_not_taken_for_small() -
     message = pb.OrchestratorResponse(actions=inputs, completionToken="\U0001f600" * 230_000)
     sizing = Sizing()
     sizing.large.add(pb.OrchestratorResponse)  # it is measured part by part
-    assert not sizing.judge(message, 20_000, 920_000).is_small
+    assert sizing.judge(message, 20_000, 920_000) == (False, message.ByteSize())
