@@ -75,6 +75,8 @@ def test_each_character_in_its_place(place: str) -> None:
 
 LENGTHS: dict[str, tuple[Callable[[int], str], int, int]] = {
     "container": (lambda count: v1("a" * count), 3, 63),
+    "container of letters": (lambda count: v1("m" * count), 3, 63),
+    "container of digits": (lambda count: v1("5" * count), 3, 63),
     "container of v2": (lambda count: v2(container="a" * count), 3, 63),
     "name": (lambda count: v1(name=f"{'i' * (count - 33)}/{HEX}"), 34, 1024),
     "name, longest container": (lambda count: v1("a" * 63, f"{'i' * (count - 33)}/{HEX}"), 34, 1024),
@@ -92,6 +94,11 @@ def test_each_length(part: str) -> None:
         assert PayloadToken.parse(text_of(count)) is not None, count
     for count in (shortest - 1, longest + 1, longest + 2):
         assert PayloadToken.parse(text_of(count)) is None, count
+
+
+def test_a_container_that_goes_on_with_a_hyphen_is_too_long() -> None:
+    assert PayloadToken.parse(v1(f"{'a' * 61}-a")) is not None
+    assert PayloadToken.parse(v1(f"{'a' * 63}-a")) is None
 
 
 @pytest.mark.parametrize(("folder", "is_one"), [(".", False), ("..", False), ("...", True), (".a", True), ("a.", True)])
