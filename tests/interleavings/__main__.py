@@ -10,7 +10,8 @@ from concurrent.futures import ProcessPoolExecutor
 
 from tests.interleavings.explore import SCENARIOS, Figures, Share, explore_share
 
-_SHARE = 250  # seeds
+_SHARE = 250  # seeds that a process runs at a time
+_REPORT = 10_000  # seeds, after which a line says how far it has come
 
 
 def main() -> int:
@@ -30,12 +31,14 @@ def main() -> int:
     shares = [Share(name, part) for part in parts for name in names]
     totals = {name: Figures() for name in names}
     with ProcessPoolExecutor(arguments.jobs, multiprocessing.get_context("spawn")) as pool:
-        for name, found in pool.map(explore_share, shares):
+        for number, (name, found) in enumerate(pool.map(explore_share, shares), 1):
             if isinstance(found, str):
                 print(found)
                 pool.shutdown(wait=False, cancel_futures=True)
                 return 1
             totals[name] += found
+            if number * _SHARE // _REPORT > (number - 1) * _SHARE // _REPORT:
+                print(f"{sum(each.seeds for each in totals.values())} seeds, none fails", flush=True)
     for name, figures in totals.items():
         print(f"{name:<36} {figures.seeds:>8} seeds {figures.switches:>12} switches {figures.seconds:>8.1f} s of CPU")
     return 0

@@ -7,7 +7,7 @@ from tests.interleavings.explore import SCENARIOS, explore
 from tests.interleavings.planted import PLANTED, planted
 from tests.interleavings.scheduler import ScheduleError
 
-SEEDS = 100  # of each scenario
+SEEDS = 60  # of each scenario
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

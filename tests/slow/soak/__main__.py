@@ -28,7 +28,7 @@ def main() -> int:
     parser.add_argument("--orchestrations", type=int, default=200, help="in a round; 200 by default")
     parser.add_argument("--minutes", type=float, help="by default one round")
     arguments = parser.parse_args()
-    logging.getLogger("durabletask_payloads").addHandler(logging.NullHandler())  # the clients meet trouble all the time
+    logging.getLogger().addHandler(logging.NullHandler())  # the clients meet trouble all the time
     seed: int = random.randrange(1_000_000) if arguments.seed is None else arguments.seed
     if arguments.minutes is None:
         report = soak(seed=seed, count=arguments.orchestrations)
