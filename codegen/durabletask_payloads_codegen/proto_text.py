@@ -30,16 +30,10 @@ __all__ = ["differences", "print_proto"]
 
 _MAX_NUMBER = 536_870_911  # the highest field number: `max` in a reserved range
 _MAX_ENUM = 2_147_483_647
-# What is no type where a type may stand, and the scalar types.
-_WORDS: frozenset[str] = frozenset(
-    re.findall(
-        r"\w+",
-        """
-        message enum extensions reserved extend option oneof map group optional repeated required stream export local
-        double float int64 uint64 int32 fixed64 fixed32 bool string bytes uint32 sfixed32 sfixed64 sint32 sint64
-        """,
-    )
-)
+# The scalar types, and what begins another statement where a type may stand.
+_SCALARS = {name.removeprefix("TYPE_").lower() for name in FieldDescriptorProto.Type.keys()}
+_STATEMENTS = {"extend", "extensions", "map", "oneof", "option", "optional", "repeated", "required", "reserved"}
+_WORDS = frozenset(_SCALARS | _STATEMENTS | {"stream", "export", "local"})
 
 
 class _File(NamedTuple):
