@@ -31,7 +31,7 @@ __all__ = ["differences", "print_proto"]
 _MAX_NUMBER = 536_870_911  # the highest field number: `max` in a reserved range
 _MAX_ENUM = 2_147_483_647
 # The scalar types, and what begins another statement where a type may stand.
-_SCALARS = {name.removeprefix("TYPE_").lower() for name in FieldDescriptorProto.Type.keys()}
+_SCALARS = {name.removeprefix("TYPE_").lower() for name, _ in FieldDescriptorProto.Type.items()}
 _STATEMENTS = {"extend", "extensions", "map", "oneof", "option", "optional", "repeated", "required", "reserved"}
 _WORDS = frozenset(_SCALARS | _STATEMENTS | {"stream", "export", "local"})
 
