@@ -94,6 +94,10 @@ def from_descriptor_set(path: Path) -> Schema:
         raise CodegenError(f"{path}: is not a serialized FileDescriptorSet") from error
     if not all(map(_is_text, files.file)):
         raise CodegenError(f"{path}: is not a serialized FileDescriptorSet: a name in it is not UTF-8")
+    for file in files.file:
+        for name, message in messages_of(file):
+            if not _is_whole(message):
+                raise CodegenError(f"{path}: {file.name}: message {name}: a oneof or a part of a map is missing")
     return _schema(files.file, str(path))
 
 
@@ -230,6 +234,13 @@ def _is_text(message: Message) -> bool:
             ):
                 return False
     return True
+
+
+def _is_whole(message: DescriptorProto) -> bool:
+    """Return whether the oneofs of the fields exist, and a map entry has a key and a value."""
+    known = range(len(message.oneof_decl))
+    has_oneofs = all(field.oneof_index in known for field in message.field if field.HasField("oneof_index"))
+    return has_oneofs and (not message.options.map_entry or len(message.field) == 2)
 
 
 def _is_well_known(name: str) -> bool:
