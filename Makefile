@@ -14,15 +14,11 @@ SIDE_BY_SIDE := --numprocesses auto --dist worksteal --durations 20
 PURGE  := protos/durabletask/largepayloads/large_payload_purge.proto --package durabletask_payloads_protos
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos generate check test test-quick test-installed test-sdk-matrix demo docs bench lock clean
-.PHONY: help setup protos generate check test test-quick test-sdk-matrix coverage defects demo docs bench lock clean
-.PHONY: help setup protos generate check test test-quick test-sdk-matrix test-sdk-suite demo docs bench lock clean
-.PHONY: help setup protos generate check test test-quick test-sdk-matrix soak demo docs bench lock clean
-.PHONY: help setup protos generate check test test-quick test-sdk-matrix mutants demo docs bench lock clean
-.PHONY: help setup protos generate check test test-quick test-sdk-matrix fuzz demo docs bench lock clean
+.PHONY: help setup protos generate check test test-quick test-installed test-sdk-matrix test-sdk-suite \
+	test-python-matrix coverage defects mutants fuzz soak demo docs bench lock clean
 
 help: ## Show what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(NEW): pyproject.toml dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.x ...")'
@@ -76,18 +72,22 @@ test-sdk-matrix: $(READY) ## Run the end-to-end tests with other releases of the
 
 coverage: $(READY) ## Run the tests and show which lines and branches of codegen and runtime they miss: at most 5%
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --numprocesses auto --dist worksteal
+	$(BIN)/coverage run -m pytest $(SIDE_BY_SIDE) --ignore tests/installed
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
 defects: $(READY) ## Plant known defects, one by one, and show which tests find each (ARGS="outage/* */azure")
 	$(BIN)/python -m tests.mutation.defects $(ARGS)
+
 test-sdk-suite: $(READY) ## Run the SDK's own tests with interceptors in all clients and workers (ARGS="1.4.0 1.12.0")
 	$(BIN)/python -m tests.sdk_suite $(ARGS)
+
 soak: $(READY) ## Run orchestrations while everything fails, for an hour (ARGS="--minutes 60")
 	$(BIN)/python -m tests.slow.soak $(ARGS)
+
 mutants: $(READY) ## Mutate the modules that matter most; fail if tests miss one that is not explained (ARGS="tokens codec")
 	$(BIN)/python -m tests.mutation $(ARGS)
+
 fuzz: $(READY) ## Inputs at random for what reads from outside (ARGS="--seconds 600 --seed N --only TARGET")
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
