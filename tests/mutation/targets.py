@@ -84,6 +84,8 @@ TARGETS: Final = {
             *(
                 f"tests/operations/test_sweep.py::{test}"
                 for test in (
+                    "test_nothing_is_deleted_where_the_hub_fails",
+                    "test_by_age_without_a_hub",
                     "test_what_is_deleted",
                     "test_an_instance_that_may_have_a_message_to_come",
                     "test_a_payload_of_an_unknown_instance",
