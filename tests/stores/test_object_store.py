@@ -368,6 +368,17 @@ def test_google_cloud_storage(s3: S3) -> None:
                 store.download(token)
 
 
+def test_an_object_without_the_mark_is_never_deleted(s3: S3, bucket: str) -> None:
+    """The listing of S3 does not tell."""
+    name = "ab" * 16
+    s3.put(bucket, name, b"of somebody else")
+    with s3.store(f"s3://{bucket}") as store:
+        (found,) = store.inventory().list_payloads("ab")
+        assert found.managed is None
+        assert not store.inventory().delete_unchanged(found)
+    assert s3.keys(bucket) == [name]
+
+
 # ---- the client: what the stores do not use yet ----------------------------------------------------------------------
 
 
