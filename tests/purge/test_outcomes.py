@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tests.support.azurite import Azurite
     from tests.support.proxy import FaultProxy
 
+    from durabletask_payloads.stores._inventory import StoredPayload
+
 pytestmark = pytest.mark.usefixtures("engine")
 
 
@@ -92,7 +94,11 @@ def test_one_that_is_written_again_after_the_look(
     blob = service.get_blob_client(container, stored.name)
     blob.upload_blob(b"y", overwrite=True, metadata={"managed_by": "dts"})
     assert not inventory.delete_unchanged(stored)
-    monkeypatch.setattr(inventory, "look", lambda token: stored)
+
+    def look(_: str) -> StoredPayload:
+        return stored
+
+    monkeypatch.setattr(inventory, "look", look)
     assert purge(inventory, token) is PurgeOutcome.CHANGED
     assert blob.exists()
 
