@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from threading import BoundedSemaphore, Lock, Thread, current_thread, main_thread
+from threading import BoundedSemaphore, Event, Lock, Thread, current_thread, main_thread
 from typing import TYPE_CHECKING, TypeVar
 
 from durabletask_payloads._errors import PayloadStoreUnavailableError
@@ -86,9 +86,9 @@ class Transfers:
             if undo is None or (takes_part and isinstance(error, Exception)):
                 finish()
             else:  # nobody wants to wait after Ctrl-C, and one that comes now must not end this halfway
-                undoing = self._in_background(finish)
+                undone = self._in_background(finish)
                 if isinstance(error, Exception):
-                    undoing.join()
+                    undone.wait()  # no join: Ctrl-C in that makes Python forget that the thread runs
             raise
 
     async def in_thread(
@@ -155,19 +155,23 @@ class Transfers:
             done.set_exception(error)
         return done
 
-    def _in_background(self, work: Callable[[], None]) -> Thread:
+    def _in_background(self, work: Callable[[], None]) -> Event:
+        """Begin `work` in a thread of its own. Return what is set at its end."""
+        ended = Event()
+
         def run() -> None:
             try:
                 work()
             finally:
                 with self._lock:
                     self._undoing.discard(thread)
+                ended.set()
 
         thread = Thread(target=run, name="durabletask-payloads-undo")
         with self._lock:
             self._undoing.add(thread)
         thread.start()
-        return thread
+        return ended
 
 
 def _finish(
