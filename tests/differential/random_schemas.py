@@ -105,7 +105,7 @@ class _Names:
             for number in range(3, 12):
                 if self.take(name):
                     return name
-                name = f"{self._random.choice(names)}{number}{suffix}"
+                name = f"{self._random.choice(names)}_v{number}{suffix}"
 
     def take(self, name: str) -> bool:
         forms = {name, _json(name), _entry(name)}
