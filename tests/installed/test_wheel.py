@@ -42,7 +42,7 @@ def test_what_is_in_the_wheel(dist: Path) -> None:
     parts = {
         "azure": {"azure-storage-blob"},
         "cli": {"rich", "typer"},
-        "codegen": {"grpcio-tools", "jinja2", "mypy-protobuf", "ruff", "tomli"},
+        "codegen": {"grpcio-tools", "jinja2", "mypy-protobuf", "protobuf", "ruff", "tomli"},
         "fast": {"isal", "obstore"},
         "object-store": {"obstore"},
         "otel": {"opentelemetry-api"},
@@ -56,7 +56,7 @@ def test_what_is_in_the_wheel(dist: Path) -> None:
 def test_the_purge_service_imports_with_the_oldest_protobuf_and_grpcio(dist: Path, tmp_path: Path) -> None:
     """Beside the SDK's messages, in either order. With the newest ones test_imports does the same."""
     environment = Environment(tmp_path / "env")
-    oldest = ("protobuf==4.25.0", "grpcio==1.60.0") if sys.version_info < (3, 13) else ()  # of which there are wheels
+    oldest = ("protobuf==4.25.0", "grpcio==1.65.4") if sys.version_info < (3, 13) else ()  # of which there are wheels
     environment.install(*map(str, dist.glob("*.whl")), "durabletask==1.12.0", *oldest, locked=False)
     names = [
         "durabletask.internal.orchestrator_service_pb2",
