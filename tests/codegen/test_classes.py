@@ -89,6 +89,7 @@ def test_stub_and_servicer(package: str) -> None:
     assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
+@pytest.mark.tools
 def test_types(package: str, tmp_path: Path) -> None:
     """mypy knows the classes from the stubs beside them."""
     user = tmp_path / "out" / "user.py"

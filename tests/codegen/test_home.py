@@ -256,6 +256,7 @@ def test_settings_of_the_plugin_may_be_said_or_denied() -> None:
     assert merged({"with-plan": True}).home.plan_module is None
 
 
+@pytest.mark.tools
 def test_stubs_are_a_package_that_pip_installs(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["stubs", "--from-module", PB2_MODULE, "--output", "stubs"]) == 0
     assert sorted(capsys.readouterr().out.splitlines()) == [

@@ -226,6 +226,7 @@ def test_all_front_doors_give_the_same(tmp_path: Path) -> None:
     assert contents(tmp_path / "plugin") == walkers
 
 
+@pytest.mark.tools
 @pytest.mark.parametrize("checker", ["mypy", "pyright"])
 def test_the_walkers_type_check(project: Path, checker: str) -> None:
     """Against the classes of the schema: with a wrong type in one signature neither would pass."""

@@ -23,6 +23,7 @@ from durabletask.worker import TaskHubGrpcWorker
 from tests.examples.custom_store import SqlitePayloadStore
 from tests.support.azurite import Azurite
 from tests.support.certificate import certificate
+from tests.support.fixtures import needs_sdk_payloads
 from tests.support.sdk_backend import quiet, sdk_backend, without_idle_second
 
 from durabletask_payloads.testing import MakeStore, PayloadStoreContract
@@ -39,6 +40,7 @@ EXAMPLES = sorted(
     path.stem for path in FOLDER.glob("*.py") if not path.name.startswith("test_") and path.stem != "observability"
 )
 
+WITH_THE_SDKS_OWN = frozenset({"moving_from_payload_store"})  # payload_store=
 PRINTED = {
     "azure_functions": """\
 the host sent 120 characters, and got ...
@@ -145,7 +147,9 @@ def test_what_the_documentation_quotes_is_marked_in_pairs(name: str) -> None:
     assert {kind for kind, _ in marks[1::2]} == {"end"}
 
 
-@pytest.mark.parametrize("name", PRINTED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=needs_sdk_payloads if name in WITH_THE_SDKS_OWN else ()) for name in PRINTED]
+)
 def test_what_it_prints(name: str, run: Run) -> None:
     assert VARYING.sub("...", run(name)) == PRINTED[name]
 
@@ -192,6 +196,7 @@ def test_a_hub_and_a_store_of_ones_own(name: str, run: Run, monkeypatch: pytest.
     assert any(path.stat().st_size > 5_000 for path in tmp_path.rglob("*") if path.is_file())  # 5 MB, compressed
 
 
+@needs_sdk_payloads
 def test_moving_from_the_payload_store_of_the_sdk(run: Run, azurite: Azurite, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", azurite.connection_string)
     with sdk_backend() as address:

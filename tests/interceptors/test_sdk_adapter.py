@@ -16,6 +16,7 @@ from durabletask.azuremanaged.worker import DurableTaskSchedulerWorker
 from durabletask.client import OrchestrationStatus, TaskHubGrpcClient
 from google.protobuf.wrappers_pb2 import StringValue
 from tests.support.backend import RedeliveringBackend, client_on, register, wait_until, worker_on
+from tests.support.fixtures import needs_sdk_payloads
 from tests.support.hub import FUNCTIONS, calls_digest, calls_produce
 from tests.support.scripted_store import MAXIMUM, THRESHOLD, ScriptedStore, prove
 
@@ -48,6 +49,7 @@ def test_the_adapter_is_a_store_of_the_sdk(store: ScriptedStore) -> None:
         adapter.upload(b"x" * (MAXIMUM + 1))
 
 
+@needs_sdk_payloads
 def test_the_sdk_moves_payloads_with_its_own_hooks_and_reads_what_the_interceptors_wrote(
     hub_address: str, store: ScriptedStore, externalizer: Externalizer
 ) -> None:

@@ -14,6 +14,7 @@ import pytest
 from durabletask.extensions.azure_blob_payloads import BlobPayloadStore as SdkBlobPayloadStore
 from durabletask.extensions.azure_blob_payloads import BlobPayloadStoreOptions as SdkOptions
 from tests.support.azurite import Azurite
+from tests.support.fixtures import needs_obstore
 
 from durabletask_payloads import DirectoryPayloadStore, InMemoryPayloadStore, LargePayloadStorageOptions
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
@@ -79,6 +80,7 @@ class TestBlobPayloadStore(BlobPayloadStoreContract):
     engine = "azure-storage-blob"
 
 
+@needs_obstore
 class TestBlobPayloadStoreOnObstore(BlobPayloadStoreContract):
     engine = "auto"  # obstore, and in a forked child the other one
 

@@ -7,6 +7,7 @@ import uuid
 from typing import TYPE_CHECKING, Final, Literal
 
 import pytest
+from google.protobuf.descriptor import FieldDescriptor
 from tests.support.azurite import Azurite
 from tests.support.proxy import FaultProxy
 
@@ -24,6 +25,10 @@ _ALL: Final[tuple[Engine, ...]] = ("azure-storage-blob", "obstore")
 # There is no obstore for Python 3.10.
 ENGINES: Final = _ALL if sys.version_info >= (3, 11) else _ALL[:1]
 needs_obstore: Final = pytest.mark.skipif(sys.version_info < (3, 11), reason="there is no obstore for this Python")
+# What the SDK does with its own payload_store= needs a newer protobuf than its messages do.
+needs_sdk_payloads: Final = pytest.mark.skipif(
+    not hasattr(FieldDescriptor, "is_repeated"), reason="with this protobuf the SDK cannot walk messages for payloads"
+)
 
 
 @pytest.fixture(params=ENGINES)

@@ -11,10 +11,12 @@ import json
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from google.protobuf import message_factory
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -77,7 +79,7 @@ class LeafPath:
 
     @property
     def text(self) -> str:
-        return ".".join(step.name + ("[]" if step.is_repeated else "") for step in self.steps)
+        return ".".join(step.name + ("[]" if is_repeated(step) else "") for step in self.steps)
 
     def fill(self, root: Message, value: str) -> StringValue:
         """Set this one field, and what is needed to get there, and return the wrapper."""
@@ -87,11 +89,21 @@ class LeafPath:
             content = getattr(content, step.name)
             if is_map(step):
                 content = content[_key(step)]
-            elif step.is_repeated:
+            elif is_repeated(step):
                 content = content.add()
         leaf: StringValue = content
         leaf.value = value
         return leaf
+
+
+@cache
+def is_repeated(field: FieldDescriptor) -> bool:
+    """Tell whether a field is repeated, with any protobuf: is_repeated is missing before 6, and label from 7 on."""
+    owner = field.containing_type
+    assert owner is not None  # None is the owner of an extension
+    message = DescriptorProto()
+    owner.CopyToProto(message)
+    return message.field[field.index].label == FieldDescriptorProto.LABEL_REPEATED
 
 
 def is_map(field: FieldDescriptor) -> bool:
@@ -142,7 +154,7 @@ def ask(walkers: Walkers, messages: Mapping[str, Descriptor]) -> Counter[str]:
             keys.add(path.key)
             if kind != "metadata":
                 bearing.add(name)
-                lists |= {step.name for step in path.steps[:1] if step.is_repeated and not is_map(step)}
+                lists |= {step.name for step in path.steps[:1] if is_repeated(step) and not is_map(step)}
             where = f"{name}.{path.text} is {kind}"
             _ask_one(message, path, walkers.EXTERNALIZE, kind == "payload", f"externalize: {where}", diagnostics=False)
             _ask_one(message, path, walkers.EXTERNALIZE, kind != "metadata", f"externalize with diagnostics: {where}")
