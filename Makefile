@@ -16,6 +16,7 @@ PURGE  := protos/durabletask/largepayloads/large_payload_purge.proto --package d
 .DEFAULT_GOAL := help
 .PHONY: help setup protos generate check test test-quick test-installed test-sdk-matrix test-sdk-suite \
 	test-python-matrix coverage defects mutants fuzz soak demo docs bench lock clean
+.PHONY: help setup protos generate check test test-quick test-sdk-matrix test-python-matrix demo docs bench lock clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -90,6 +91,8 @@ mutants: $(READY) ## Mutate the modules that matter most; fail if tests miss one
 
 fuzz: $(READY) ## Inputs at random for what reads from outside (ARGS="--seconds 600 --seed N --only TARGET")
 	$(BIN)/python -m tests.fuzz $(ARGS)
+test-python-matrix: $(READY) ## Run the tests on each Python there is, with the oldest and newest dependencies (ARGS=--help)
+	$(BIN)/python -m tests.python_matrix $(ARGS)
 
 demo: $(DEMO) ## A 5 MB orchestration: refused by gRPC without us, completed with us (ARGS="--store azurite")
 	$(BIN)/durabletask-payloads demo $(ARGS)

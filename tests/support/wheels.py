@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import venv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,13 +47,18 @@ def build(folder: Path, *options: str) -> Path:
 class Environment:
     """A new virtual environment in a folder. The pip of this one installs into it: one of its own takes seconds.
 
+    Args:
+        folder: a new or empty one.
+        base: the interpreter that it is of.
+
     Attributes:
         scripts: the folder of its programs.
         python: its interpreter.
     """
 
-    def __init__(self, folder: Path) -> None:
-        venv.create(folder, with_pip=False)
+    def __init__(self, folder: Path, base: str | Path = sys.executable) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        run(base, "-m", "venv", "--without-pip", folder, cwd=folder)
         self.scripts = folder / ("Scripts" if sys.platform == "win32" else "bin")
         self.python = self.scripts / "python"
         self._folder = folder
