@@ -95,7 +95,7 @@ NEWEST: Final = Dependencies("newest", "highest", (*RUNTIME, "tests/stores/test_
 PURE_PYTHON: Final = Dependencies(
     "pure-python",
     "highest",
-    ("tests/end_to_end", "tests/externalizer", "tests/generated"),
+    ("tests/end_to_end", "tests/externalizer/test_externalizer.py", "tests/generated"),
     MESSAGES,
     variables={"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"},
 )

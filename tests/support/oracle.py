@@ -11,12 +11,10 @@ import json
 import sys
 from collections import Counter
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from google.protobuf import message_factory
 from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -96,14 +94,12 @@ class LeafPath:
         return leaf
 
 
-@cache
 def is_repeated(field: FieldDescriptor) -> bool:
     """Tell whether a field is repeated, with any protobuf: is_repeated is missing before 6, and label from 7 on."""
-    owner = field.containing_type
-    assert owner is not None  # None is the owner of an extension
-    message = DescriptorProto()
-    owner.CopyToProto(message)
-    return message.field[field.index].label == FieldDescriptorProto.LABEL_REPEATED
+    if hasattr(field, "is_repeated"):
+        return field.is_repeated
+    label: object = getattr(field, "label", None)
+    return label == FieldDescriptor.LABEL_REPEATED
 
 
 def is_map(field: FieldDescriptor) -> bool:
