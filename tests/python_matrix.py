@@ -48,6 +48,8 @@ LEFT_OUT: Final = (
 OF_OTHERS: Final = (
     # typer 0.19 exports what click has deprecated since.
     r"ignore:'click\.[\w.]+' is deprecated:DeprecationWarning:typer",
+    # The classes of protobuf 4.25 are made in a way that Python 3.12 deprecates.
+    r"ignore:Type google\._upb\._message\.\w+ uses PyType_Spec:DeprecationWarning",
     # In grpcio 1.65 an asynchronous call that an interceptor let fail raises that once more when it is collected.
     "ignore:Exception ignored in. <function InterceptedCall.__del__:pytest.PytestUnraisableExceptionWarning",
 )
