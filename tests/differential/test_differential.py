@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.differential import __main__ as command
 from tests.differential.runner import FailedCaseError, run
+from tests.support.fixtures import needs_sdk_payloads
 
 from durabletask_payloads import ExternalizePlan
 from durabletask_payloads_walkers import FIELDS
 
 if TYPE_CHECKING:
     from google.protobuf.wrappers_pb2 import StringValue
+
+
+pytestmark = needs_sdk_payloads
 
 
 @pytest.mark.timeout(300)  # 1.5 s on an idle machine

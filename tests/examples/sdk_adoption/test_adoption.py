@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.examples.sdk_adoption.adopt import adopt, generate_command, installed
+from tests.support.fixtures import needs_sdk_payloads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,6 +65,7 @@ def first_in_path(adopted: Path) -> Mapping[str, str]:
     return {**os.environ, "PYTHONPATH": str(adopted)}
 
 
+@needs_sdk_payloads
 def test_the_helpers_do_what_the_original_ones_do(adopted: Path) -> None:
     """More of them: the module by itself, as here, with another number."""
     original = str(installed() / "payload" / "helpers.py")
