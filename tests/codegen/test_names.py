@@ -35,13 +35,13 @@ def test_no_variable_hides_a_function(tmp_path: Path, verb: str) -> None:
         pool.Add(file)
     # Reflection: the class is known by its descriptor.
     box: Any = message_factory.GetMessageClass(pool.FindMessageTypeByName("Box"))()
-    getattr(box, verb).add().text.value = "token:1"
-    getattr(box, f"{verb}_box")[1].text.value = "token:2"
+    getattr(box, verb).add().text.value = "token:text1"
+    getattr(box, f"{verb}_box")[1].text.value = "token:text2"
     visits = Visits()
     walkers[f"{verb}_box"](box, visits)
     assert [(field.value, path) for field, path in visits.fields] == [
-        ("token:1", "Item.text"),
-        ("token:2", "BoxItem.text"),
+        ("token:text1", "Item.text"),
+        ("token:text2", "BoxItem.text"),
     ]
 
 

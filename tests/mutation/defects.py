@@ -133,7 +133,7 @@ class Tree:
         failures.parent.mkdir(exist_ok=True)
         failures.write_text("", encoding="utf-8")
         environment = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
             "PYTHONPATH": os.pathsep.join(str(self.path / source) for source in _SOURCES),
             FAILURES: str(failures),
         }

@@ -483,7 +483,7 @@ class TestRaisesKeyErrors(ShelfContract):
 
 
 class TestKeepsTheSlotsOfCancelledCalls(ShelfContract):
-    timeout_seconds = 5.0
+    timeout_seconds = 3.0
     store_class = KeepsTheSlotsOfCancelledCalls
 
 

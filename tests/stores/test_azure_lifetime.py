@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -168,7 +169,7 @@ def test_a_cancelled_caller_leaves_no_connection(options: BlobPayloadStoreOption
     async def give_up(token: str) -> None:
         await asyncio.wait_for(store.download_async(token), 0.2)
 
-    with BlobPayloadStore(options) as store:
+    with BlobPayloadStore(replace(options, read_timeout=1)) as store:
         token = store.upload(b"1")
         assert store.download(token) == b"1"
         proxy.freeze()

@@ -97,7 +97,7 @@ class ExternalizerContract:
     def test_a_cancelled_message(self, open_store: OpenStore) -> None:
         """A cancelled call leaves the message as it was, and a store that works."""
         store = open_store(_OPTIONS)
-        texts = [noise(50_000).decode() for _ in range(8)]
+        texts = [noise(20_000).decode() for _ in range(8)]
 
         async def main() -> None:
             for turn in range(8):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[3]
 MIB = 1024 * 1024
 
-ORCHESTRATIONS = 250
+ORCHESTRATIONS = 150
 LARGE = 60
 CUTS = 5
 
@@ -97,7 +97,7 @@ def _through_outage(backend: Unreliable, address: str, externalizer: Externalize
         wait_until(lambda: backend.is_idle, what="the end of all work")
         backend.completions.clear()
 
-    finish(start(100, LARGE))  # so that what the process needs anyway is there
+    finish(start(LARGE, LARGE))  # so that what the process needs anyway is there
     before = worker.held()
     backend.is_out = True
     started = start(ORCHESTRATIONS, LARGE)
@@ -107,7 +107,7 @@ def _through_outage(backend: Unreliable, address: str, externalizer: Externalize
     backend.is_out = False
     backend.cut()
     finish(started)
-    assert backend.deliveries.total() > ORCHESTRATIONS + 200, "there was no outage"
+    assert backend.deliveries.total() > ORCHESTRATIONS + 100, "there was no outage"
     after = worker.held()
     assert (after.entries, after.most_entry_bytes < 64 * MIB) == (0, True), after
     assert after.most_entries > 10, "the registry was not seen at work"
