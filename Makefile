@@ -10,7 +10,7 @@ DEMO   := $(VENV)/.demo
 DOCS   := $(VENV)/.docs
 TYPED  := runtime generated/durabletask_payloads_walkers codegen tests
 STUBS  := generated/durabletask-stubs
-SIDE_BY_SIDE := --numprocesses auto --dist worksteal --durations 20
+SIDE_BY_SIDE := --numprocesses auto --dist worksteal --durations 20 --ignore tests/installed
 PURGE  := protos/durabletask/largepayloads/large_payload_purge.proto --package durabletask_payloads_protos
 
 .DEFAULT_GOAL := help
@@ -57,13 +57,14 @@ check: $(READY) ## Lint, format, types (mypy and pyright, strict; others on the 
 	$(BIN)/durabletask-payloads-codegen classes $(PURGE) --check
 	$(BIN)/mypy
 	$(BIN)/pyright
+	$(BIN)/pytest --quiet -m tools tests/codegen tests/examples tests/generated
 	$(BIN)/python -m tests.checkers
 
-test: $(READY) ## Run the tests, on all cores, less those of environments of their own
-	$(BIN)/pytest $(SIDE_BY_SIDE) --ignore tests/installed
+test: $(READY) ## Run the tests, on all cores
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not tools"
 
 test-quick: $(READY) ## Run the tests that are not slow
-	$(BIN)/pytest $(SIDE_BY_SIDE) --ignore tests/installed -m "not slow"
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not slow and not tools"
 
 test-installed: $(READY) ## Run the tests of the wheel, of forks and of releases of the SDK, in environments of their own
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --durations 20 tests/installed
@@ -73,7 +74,7 @@ test-sdk-matrix: $(READY) ## Run the end-to-end tests with other releases of the
 
 coverage: $(READY) ## Run the tests and show which lines and branches of codegen and runtime they miss: at most 5%
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(SIDE_BY_SIDE) --ignore tests/installed
+	$(BIN)/coverage run -m pytest $(SIDE_BY_SIDE)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

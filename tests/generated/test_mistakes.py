@@ -19,6 +19,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.tools
+
 ROOT = Path(__file__).parents[2]
 FOLDER = Path(__file__).parent / "mistakes"
 

@@ -144,6 +144,7 @@ def pyright(folder: Path, python: str) -> str:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stdout
 
 
+@pytest.mark.tools
 @pytest.mark.slow
 def test_mypy_passes(adopted: Path, python_without_stubs: str) -> None:
     """With the SDK's own stubs, and with exact ones."""
@@ -151,6 +152,7 @@ def test_mypy_passes(adopted: Path, python_without_stubs: str) -> None:
         assert mypy(adopted, python) == "Success: no issues found in 6 source files\n"
 
 
+@pytest.mark.tools
 @pytest.mark.slow
 def test_pyright_passes(adopted: Path, python_without_stubs: str) -> None:
     """With exact stubs, and with the SDK's own, in which a oneof is any text."""
