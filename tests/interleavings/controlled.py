@@ -7,6 +7,7 @@ import asyncio.base_events
 import concurrent.futures._base
 import concurrent.futures.thread
 import contextlib
+import gc
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -43,6 +44,7 @@ def _modules() -> list[ModuleType]:
 @contextlib.contextmanager
 def controlled() -> Generator[None]:
     """Replace them, in every loaded module of the package and in the futures and pools of the standard library."""
+    gc.collect()  # stores of other tests, whose ends would be in the runs
     replacements = {id(real): ours for real, ours in REPLACEMENTS}
     replacements[id(asyncio)] = _Asyncio()
     before: list[tuple[ModuleType, str, object]] = []

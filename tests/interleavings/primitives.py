@@ -299,9 +299,9 @@ class Thread(RealThread):
 _threads: dict[int, Thread] = {}
 
 
-def current_thread() -> Thread:
-    """threading.current_thread, in a run."""
-    return _threads[threading.get_ident()]
+def current_thread() -> Thread | threading.Thread:
+    """threading.current_thread, in a run. Between runs a store of another test may be collected, which asks too."""
+    return _threads.get(threading.get_ident()) or threading.current_thread()
 
 
 def main_thread() -> Thread:
