@@ -462,7 +462,7 @@ class TestLosesUploads(ShelfContract):
 
 
 class TestHangsAfterAFork(ShelfContract):
-    timeout_seconds = 3.0
+    timeout_seconds = 2.0
     store_class = HangsAfterAFork
 
 

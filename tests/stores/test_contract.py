@@ -169,7 +169,7 @@ EXPECTED = {
     ),
     "HangsAfterAFork": Failures(
         frozenset({"test_a_forked_child_uses_the_store", "test_a_child_forked_in_the_middle"}),
-        "a forked child did not end within 3 s",
+        "a forked child did not end within 2 s",
     ),
     "DeletesTooMuch": Failures(NOTHING_LOST, "PayloadNotFoundError"),
     "FollowsEveryToken": Failures(
