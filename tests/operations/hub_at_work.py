@@ -147,7 +147,7 @@ class Scene:
             timeout=60,
             check=False,
         )
-        assert killed.returncode == 9, "the worker was not killed, but ended"
+        assert killed.returncode == 9, f"the worker was not killed, but ended with {killed.returncode}"
 
     def mentioned(self) -> set[str]:
         """The tokens in the memory of the backend, read past gRPC and the sweep."""
