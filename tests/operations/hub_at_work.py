@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -147,7 +148,7 @@ class Scene:
             timeout=60,
             check=False,
         )
-        assert killed.returncode == 9, f"the worker was not killed, but ended with {killed.returncode}"
+        assert killed.returncode == -signal.SIGKILL, f"the worker was not killed, but ended with {killed.returncode}"
 
     def mentioned(self) -> set[str]:
         """The tokens in the memory of the backend, read past gRPC and the sweep."""
