@@ -120,3 +120,21 @@ def test_ctrl_c_after_a_failure_leaves_no_upload_behind() -> None:
     assert externalizer.stats.uploads == 1
     assert store.tokens == ()
     assert our_threads() == []
+
+
+class _NoFurtherThread(threading.Thread):
+    """What a thread is when the system has no more of them, or Python from 3.12 on shuts down."""
+
+    def start(self) -> None:
+        raise RuntimeError("can't start new thread")
+
+
+def test_a_failure_when_there_is_no_further_thread_leaves_no_upload_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are deleted in the calling thread then, and the error is that of the upload."""
+    monkeypatch.setattr("durabletask_payloads.externalizer._transfers.Thread", _NoFurtherThread)
+    store = _FailsBesideSlow(SMALL)
+    with Externalizer(store, concurrency=2) as externalizer:
+        with pytest.raises(PayloadStoreUnavailableError, match="the upload fails"):
+            externalizer.externalize(tasks(payload("bad"), payload("slow")))
+        assert externalizer.stats.uploads == 1
+    assert store.tokens == ()

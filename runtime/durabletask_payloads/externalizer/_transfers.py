@@ -156,7 +156,7 @@ class Transfers:
         return done
 
     def _in_background(self, work: Callable[[], None]) -> Event:
-        """Begin `work` in a thread of its own. Return what is set at its end."""
+        """Begin `work` in a thread of its own, or do it here if there can be none. Return what is set at its end."""
         ended = Event()
 
         def run() -> None:
@@ -170,7 +170,10 @@ class Transfers:
         thread = Thread(target=run, name="durabletask-payloads-undo")
         with self._lock:
             self._undoing.add(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # no further thread, or the interpreter shuts down
+            run()
         return ended
 
 
