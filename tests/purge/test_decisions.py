@@ -189,17 +189,6 @@ class Seen(PayloadObserver):
         self.purges.append(purge)
 
 
-@pytest.fixture
-def ledger() -> Ledger:
-    return Ledger([])
-
-
-@pytest.fixture
-def channel(ledger: Ledger) -> Iterator[grpc.Channel]:
-    with serving(ledger) as address, grpc.insecure_channel(address) as channel:
-        yield channel
-
-
 def fill(ledger: Ledger, *tokens: str) -> None:
     ledger.rows = Ledger(tokens).rows
 

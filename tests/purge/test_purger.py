@@ -30,17 +30,6 @@ def store(azurite: Azurite, container: str) -> Iterator[BlobPayloadStore]:
         yield store
 
 
-@pytest.fixture
-def ledger() -> Ledger:
-    return Ledger([])
-
-
-@pytest.fixture
-def channel(ledger: Ledger) -> Iterator[grpc.Channel]:
-    with serving(ledger) as address, grpc.insecure_channel(address) as channel:
-        yield channel
-
-
 def add(ledger: Ledger, *tokens: str) -> None:
     ledger.rows.extend(Ledger([*(row.payload_token for row in ledger.rows), *tokens]).rows[len(ledger.rows) :])
 

@@ -11,6 +11,7 @@ import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 from tests.support.observer import Seen
 from tests.support.scripted_store import ScriptedStore, prove
+from tests.support.stream_holder import Holder
 
 from durabletask_payloads import (
     Abandonment,
@@ -34,16 +35,6 @@ if TYPE_CHECKING:
 
 GONE = f"blob:v1:durabletask-payloads:{'0' * 32}"
 TRACE = pb.TraceContext(traceParent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-
-
-class Holder:
-    can_abandon: bool | None = None
-
-    def abandon_later(self, item: WorkItem, abandon: Abandon) -> bool:
-        return False
-
-    def wait(self, abandon: Abandon) -> bool:
-        return False
 
 
 class Worker:

@@ -8,6 +8,7 @@ import durabletask.internal.orchestrator_service_pb2 as pb
 import pytest
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.wrappers_pb2 import StringValue
+from tests.support.stream_holder import Holder
 
 from durabletask_payloads import PayloadNotFoundError
 from durabletask_payloads.interceptors import _protocol
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from durabletask_payloads.interceptors._verdict import Abandon
     from durabletask_payloads.interceptors.worker.kinds import WorkItem
 
 
@@ -34,16 +34,6 @@ def test_locks_are_held_from_the_request_until_each_is_released() -> None:
     events = [asked("s1", "@a@1", "@b@1"), released("s1", "@a@1"), released("s1", "@b@1"), asked("s2", "@a@1", "@c@1")]
     assert held_locks(events) == (Lock("s2", "@a@1"), Lock("s2", "@c@1"))
     assert held_locks([*events, released("s1", "@a@1"), released("s2", "@a@1")]) == (Lock("s2", "@c@1"),)
-
-
-class Holder:
-    can_abandon: bool | None = None
-
-    def abandon_later(self, item: WorkItem, abandon: Abandon) -> bool:
-        return False
-
-    def wait(self, abandon: Abandon) -> bool:
-        return False
 
 
 # ---- another descriptor pool ---------------------------------------------------------------------------------------

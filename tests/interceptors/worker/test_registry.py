@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import durabletask.internal.orchestrator_service_pb2 as pb
 from google.protobuf.wrappers_pb2 import StringValue
+from tests.support.stream_holder import Holder
 
 from durabletask_payloads import PayloadNotFoundError, PayloadStats, PayloadStoreUnavailableError, interceptors
 from durabletask_payloads.interceptors._verdict import Abandon, Final
@@ -21,16 +22,6 @@ if TYPE_CHECKING:
 
 def test_what_is_public() -> None:
     assert interceptors.__all__ == ["PayloadInterceptor", "async_payload_interceptors"]
-
-
-class Holder:
-    can_abandon: bool | None = None
-
-    def abandon_later(self, item: WorkItem, abandon: Abandon) -> bool:
-        return False
-
-    def wait(self, abandon: Abandon) -> bool:
-        return False
 
 
 class Store:
