@@ -9,6 +9,7 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from tests.fuzz.client import NoService
 from tests.fuzz.engine import SECRET, Target, outcome
 from tests.fuzz.mutator import mutated_bytes
 
@@ -18,7 +19,6 @@ from durabletask_payloads.stores._codec import longest_body, too_large
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from random import Random
 
     from durabletask_payloads.stores._tokens import PayloadToken
@@ -119,10 +119,9 @@ def _make(random: Random) -> _Case:
 # ---- the property ----------------------------------------------------------------------------------------------------
 
 
-class _Client:
+class _Client(NoService):
     """A `BlobClient` for downloads: whatever place is asked for, it has `body` there."""
 
-    is_of_this_process = True
     body = Body(b"", {}, None)
 
     def get(self, place: PayloadToken, limit: int, attempt: Attempt) -> Body:
@@ -132,20 +131,6 @@ class _Client:
 
     def head(self, place: PayloadToken, attempt: Attempt) -> BlobProperties:
         return BlobProperties(place.name, len(self.body.data), '"1"', 0.0, self.body.metadata)
-
-    def put(self, place: PayloadToken, body: Body, attempt: Attempt) -> None:
-        raise NotImplementedError
-
-    def delete(self, place: PayloadToken, etag: str | None, attempt: Attempt) -> None:
-        raise NotImplementedError
-
-    def list(self, place: PayloadToken, attempt: Attempt) -> Iterator[BlobProperties]:
-        raise NotImplementedError
-
-    def create_container(self, place: PayloadToken, attempt: Attempt) -> None:
-        raise NotImplementedError
-
-    def close(self) -> None: ...
 
 
 class _Store(BlobPayloadStore):

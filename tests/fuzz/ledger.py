@@ -7,17 +7,17 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import grpc
+from tests.fuzz.client import NoService
 from tests.fuzz.engine import SECRET, Target
 from tests.fuzz.mutator import digits, mutated_text
 from tests.fuzz.tokens import expected_v2
 
 from durabletask_payloads.purge import PayloadPurger
-from durabletask_payloads.stores._blob_client import Attempt, BlobProperties, Body, RequestFailedError
+from durabletask_payloads.stores._blob_client import Attempt, BlobProperties, RequestFailedError
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
 from durabletask_payloads_protos import large_payload_purge_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from random import Random
 
     from durabletask_payloads.stores._tokens import PayloadToken
@@ -65,10 +65,8 @@ def _make(random: Random) -> _Case:
     return tuple(rows), tuple(random.choice(_STORAGE) for _ in range(3))
 
 
-class _Client:
+class _Client(NoService):
     """A `BlobClient` that deals out what the storage does, to each name the same all the time."""
-
-    is_of_this_process = True
 
     def __init__(self, storage: tuple[_Storage, ...]) -> None:
         self._storage = storage
@@ -91,20 +89,6 @@ class _Client:
         if self.state(place.name) in ("changed", "412"):
             raise RequestFailedError(412, "ConditionNotMet")
         self.deleted.append(place)
-
-    def get(self, place: PayloadToken, limit: int, attempt: Attempt) -> Body:
-        raise NotImplementedError
-
-    def put(self, place: PayloadToken, body: Body, attempt: Attempt) -> None:
-        raise NotImplementedError
-
-    def list(self, place: PayloadToken, attempt: Attempt) -> Iterator[BlobProperties]:
-        raise NotImplementedError
-
-    def create_container(self, place: PayloadToken, attempt: Attempt) -> None:
-        raise NotImplementedError
-
-    def close(self) -> None: ...
 
 
 class _Store(BlobPayloadStore):
