@@ -8,7 +8,6 @@ import errno
 import json
 import os
 import re
-import socket
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
@@ -17,6 +16,7 @@ import grpc
 import pytest
 from tests.support.backend import RedeliveringBackend, running
 from tests.support.fixtures import made, needs_obstore
+from tests.support.ports import reserved_port
 
 from durabletask_payloads import (
     DirectoryPayloadStore,
@@ -417,9 +417,8 @@ def test_a_hub(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_hub_that_cannot_be_reached(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with DirectoryPayloadStore(tmp_path) as store:
         store.upload(b"1")
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # and does not listen
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    with reserved_port() as port:
+        address = f"127.0.0.1:{port}"
         checks = ran(["--store", tmp_path.as_uri(), "--hub", address], capsys, code=1)
     assert [name for name, (verdict, _) in checks.items() if verdict == "not ok"] == ["hub"]
     assert f"the task hub at {address} failed in Hello: UNAVAILABLE" in checks["hub"][1]

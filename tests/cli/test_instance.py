@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
 
@@ -16,6 +15,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 from tests.support.backend import RedeliveringBackend, running
 from tests.support.fixtures import needs_obstore
 from tests.support.hub import LEDGER_ID, Hub, calls_digest
+from tests.support.ports import reserved_port
 from tests.support.server import ScriptedServer, serving
 
 from durabletask_payloads import DirectoryPayloadStore, Externalizer, store_from_url
@@ -300,9 +300,8 @@ def test_no_hub_is_named(folder: Path, capsys: pytest.CaptureFixture[str], monke
 
 
 def test_a_hub_that_cannot_be_reached(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # and does not listen
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    with reserved_port() as port:
+        address = f"127.0.0.1:{port}"
         said = complaint_of(["instance", "order-1", "--hub", address, "--store", folder.as_uri()], 1, capsys)
     assert f"the task hub at {address} failed in GetInstance of 'order-1': UNAVAILABLE" in said
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import socket
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from tests.support.backend import RedeliveringBackend, client_on, running, wait_until, worker_on
+from tests.support.ports import reserved_port
 
 from durabletask_payloads import store_from_url
 from durabletask_payloads.cli import main
@@ -177,14 +177,12 @@ def test_what_cannot_be_asked(tmp_path: Path, command: Command) -> None:
 
 def test_what_fails(tmp_path: Path, command: Command) -> None:
     url = (tmp_path / "payloads").as_uri()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        nowhere = f"127.0.0.1:{probe.getsockname()[1]}"
     code, line = command.refused("--store", url, "--older-than", "1d")
     assert (code, "does not exist" in line) == (1, True), line
     with store_from_url(url) as store:
         store.upload(b"x", instance_id="a")
-    code, line = command.refused("--store", url, "--hub", nowhere, "--grace", "0s", "--delete")
+    with reserved_port() as port:
+        code, line = command.refused("--store", url, "--hub", f"127.0.0.1:{port}", "--grace", "0s", "--delete")
     assert (code, "QueryInstances after 0 instances: UNAVAILABLE" in line) == (1, True), line
     assert stored(url) == {"a"}
     (tmp_path / "text").write_text("no database " * 100)

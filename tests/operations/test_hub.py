@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -12,6 +11,7 @@ from azure.core.exceptions import ClientAuthenticationError
 from durabletask import entities, task
 from durabletask.internal import orchestrator_service_pb2 as pb
 from tests.support.backend import RedeliveringBackend, client_on, running, wait_until, worker_on
+from tests.support.ports import reserved_port
 
 from durabletask_payloads import InMemoryPayloadStore, LargePayloadStorageOptions, PayloadError
 from durabletask_payloads.interceptors import PayloadInterceptor
@@ -153,10 +153,8 @@ def test_a_server_that_lists_in_a_circle(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_no_hub_there() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
     with (
+        reserved_port() as port,
         Hub(f"http://127.0.0.1:{port}", taskhub="orders") as hub,
         pytest.raises(HubError, match=rf"127.0.0.1:{port}/orders failed in Hello: UNAVAILABLE .*check the address"),
     ):

@@ -9,10 +9,10 @@ import asyncio
 import contextlib
 import inspect
 import logging
-import socket
 from typing import TYPE_CHECKING, Any
 
 from durabletask.testing import InMemoryOrchestrationBackend
+from tests.support.ports import reserved_port
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -23,15 +23,13 @@ if TYPE_CHECKING:
 @contextlib.contextmanager
 def sdk_backend() -> Generator[str]:
     """Start it on a free port; yields its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    running = InMemoryOrchestrationBackend(port=port)
-    running.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        running.stop()
+    with reserved_port() as port:
+        running = InMemoryOrchestrationBackend(port=port)
+        running.start()
+        try:
+            yield f"127.0.0.1:{port}"
+        finally:
+            running.stop()
 
 
 def quiet(of: type) -> dict[str, Any]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import time
 from typing import TYPE_CHECKING
 
 from durabletask.testing import InMemoryOrchestrationBackend
+from tests.support.ports import reserved_port
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -75,12 +75,10 @@ class _TracingBackend(InMemoryOrchestrationBackend):
 @contextlib.contextmanager
 def tracing_backend() -> Generator[str]:
     """Start it on a free port; yields its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    running = _TracingBackend(port)
-    running.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        running.stop()
+    with reserved_port() as port:
+        running = _TracingBackend(port)
+        running.start()
+        try:
+            yield f"127.0.0.1:{port}"
+        finally:
+            running.stop()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import random
-import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from itertools import product
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import pytest
+from tests.support.ports import reserved_port
 from tests.support.proxy import Fault, FaultProxy, always, canned, first, in_turn
 from tests.support.store_forms import AsyncForm, Form, SyncForm, both_forms
 
@@ -26,7 +26,7 @@ from durabletask_payloads._errors import (
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.support.azurite import Azurite
     from tests.support.fixtures import Engine
@@ -38,6 +38,13 @@ pytestmark = pytest.mark.usefixtures("engine")
 
 T = TypeVar("T")
 HEX = "0123456789abcdef" * 2
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port that refuses connections."""
+    with reserved_port() as port:
+        yield port
 
 
 @pytest.fixture
@@ -325,13 +332,11 @@ def test_connections_that_are_half_open(
 
 
 @both_forms
-def test_refused_and_unknown_hosts(azurite: Azurite, container: str, form: Form) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
+def test_refused_and_unknown_hosts(azurite: Azurite, container: str, form: Form, closed_port: int) -> None:
     for url, text in (
         (
-            f"http://127.0.0.1:{port}/devstoreaccount1",
-            rf"at 127\.0\.0\.1:{port} \(Connection refused\), 2 times: check",
+            f"http://127.0.0.1:{closed_port}/devstoreaccount1",
+            rf"at 127\.0\.0\.1:{closed_port} \(Connection refused\), 2 times: check",
         ),
         ("http://no-such-host.invalid/devstoreaccount1", r"at no-such-host\.invalid:80 \([\w ,.-]+\), 2 times: check"),
     ):
@@ -399,7 +404,7 @@ def test_the_total_holds(azurite: Azurite, container: str) -> None:
     all_at_once(azurite.port, faults, always, test)
 
 
-def test_defaults_report_in_time(azurite: Azurite, container: str) -> None:
+def test_defaults_report_in_time(azurite: Azurite, container: str, closed_port: int) -> None:
     """Refused within 5 s; silent, or stalled in a body, within 30 s; in both forms, all at the same time.
 
     With a fifth of each timeout, in a fifth of that time. Without total_timeout it would take twice as long.
@@ -409,8 +414,6 @@ def test_defaults_report_in_time(azurite: Azurite, container: str) -> None:
     )
     with BlobPayloadStore(plain) as store:
         token = store.upload(LARGE)
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        refused = closed.getsockname()[1]
 
     def seconds(port: int, form: Form, act: Callable[[BlobPayloadStore, Form], object]) -> float:
         options = BlobPayloadStoreOptions(
@@ -443,8 +446,8 @@ def test_defaults_report_in_time(azurite: Azurite, container: str) -> None:
             pool.submit(seconds, port, form, act): limit
             for form in FORMS.values()
             for port, act, limit in (
-                (refused, upload, 25),  # its time is that of the retries' delays, which stay
-                (refused, download, 25),
+                (closed_port, upload, 25),  # its time is that of the retries' delays, which stay
+                (closed_port, download, 25),
                 (silent.port, upload, 30),
                 (silent.port, download, 30),
                 (stalled_up.port, upload, 30),
