@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from durabletask.internal import orchestrator_service_pb2 as pb
+from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.wrappers_pb2 import StringValue
 
@@ -160,6 +161,17 @@ def test_no_estimate_is_less_than_the_size() -> None:
         found = estimate(message, ())
         assert found is not None
         assert message.ByteSize() <= found
+
+
+def test_no_estimate_is_less_than_the_size_where_all_texts_are_short() -> None:
+    for descriptor in pb.DESCRIPTOR.message_types_by_name.values():
+        message = GetMessageClass(descriptor)()
+        for field in descriptor.fields:
+            if isinstance(getattr(message, field.name), str):
+                setattr(message, field.name, "x")
+        found = estimate(message, ())
+        assert found is not None
+        assert message.ByteSize() <= found, descriptor.name
 
 
 def test_a_message_with_much_text_beside_its_payloads_is_not_taken_for_small() -> None:
