@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import durabletask.internal.orchestrator_service_pb2 as pb
 import pytest
@@ -12,7 +12,7 @@ from tests.operations.simulation import NOW, SimulatedContainer, SimulatedHub, d
 
 from durabletask_payloads import PayloadNotFoundError, PayloadStoreUnavailableError
 from durabletask_payloads.operations._hub import HubError
-from durabletask_payloads.operations._mentions import SweepState
+from durabletask_payloads.operations._mentions import Run, SweepState
 from durabletask_payloads.operations._sweep import SweepProgress, SweepSettings, sweep
 from durabletask_payloads.stores._inventory import StoredPayload
 
@@ -215,6 +215,71 @@ def test_progress(state: SweepState) -> None:
     assert last[:5] == ("container", 1, 0, 0, 2)
     assert (last.tally.examined, last.tally.garbage) == (2, 1)
     assert len(seen) >= 2
+
+
+class BusyHub(Hub):
+    """Has two entities too."""
+
+    def entities(self, *, state: bool = True) -> Iterator[pb.EntityMetadata]:
+        for number in range(2):
+            found = pb.EntityMetadata(instanceId=f"@box@{number}")
+            found.lastModifiedTime.FromDatetime(NOW)
+            yield found
+
+
+def test_progress_tells_instances_from_entities(state: SweepState) -> None:
+    seen: list[SweepProgress] = []
+    report = sweep(Container(payload(4)), BusyHub(), state, DELETE, seen.append)
+    assert (report.run.instances, report.run.entities) == (1, 2)
+    assert {progress[:3] for progress in seen if progress.entities} == {("hub", 1, 2), ("container", 1, 2)}
+
+
+def test_what_is_left_is_counted(state: SweepState) -> None:
+    """What is no payload by its name, and what nobody marked as one."""
+    foreign = [replace(payload(number), token="") for number in (4, 9)]
+    unmarked = [replace(payload(number), managed=False) for number in (14, 19, 24)]
+    container = Container(*foreign, *unmarked)
+    tally = sweep(container, Hub(), state, DELETE).tally
+    assert (tally.examined, tally.foreign, tally.unmanaged, tally.garbage) == (5, 2, 3, 0)
+    assert container.gone == []
+
+
+def test_a_partition_that_is_done_is_not_listed_again(state: SweepState) -> None:
+    class Flaky(Container):
+        listed: ClassVar[list[str]] = []
+
+        def list_payloads(self, partition: str) -> Iterator[StoredPayload]:
+            self.listed.append(partition)
+            if self.listed == ["", "00"]:
+                raise PayloadStoreUnavailableError("down")
+            return super().list_payloads(partition)
+
+    container = Flaky(payload(3), payload(4))
+    with pytest.raises(PayloadStoreUnavailableError):
+        sweep(container, Hub(), state, DELETE)
+    report = sweep(container, Hub(), state, DELETE)
+    assert report.resumed
+    assert container.listed == ["", "00", "00"]
+    assert (report.tally.examined, report.tally.mentioned, report.tally.garbage) == (2, 1, 1)
+
+
+def test_that_the_hub_was_read_is_kept_before_the_container_is_listed(state: SweepState) -> None:
+    """A sweep that is killed while it lists does not read the hub again."""
+
+    class Watching(Container):
+        location = "a container"
+        kept: ClassVar[list[Run | None]] = []
+
+        def list_payloads(self, partition: str) -> Iterator[StoredPayload]:
+            self.kept.append(state.run())
+            return super().list_payloads(partition)
+
+    container = Watching(payload(4))
+    report = sweep(container, Hub(), state, DELETE)
+    first = container.kept[0]
+    assert first is not None
+    assert (first.location, first.hub, first.hub_read, first.instances) == ("a container", Hub.location, True, 1)
+    assert 0 < first.hub_seconds == report.run.hub_seconds < 60
 
 
 def test_settings_at_their_limits() -> None:
