@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -115,6 +116,29 @@ def test_a_history_can_be_cancelled_while_it_is_resolved_and_keeps_its_deadline(
         stream.next()
     store.released.set()
     wait_until(lambda: not form.left_over(), what="the end of all that is ours")
+
+
+@pytest.mark.parametrize("waits_for", ["the server", "a download", "its reader"])
+def test_a_history_that_nobody_holds_any_more_is_cancelled(
+    waits_for: str, address: str, externalizer: Externalizer, server: ScriptedServer, store: ScriptedStore
+) -> None:
+    """As gRPC does with its own; grpc.aio does not. It would wait for ever for somebody to take what it has read."""
+    chunks = [chunk(number, store.upload(f"{number}".encode() * 5_000)) for number in range(2)]
+    if waits_for == "a download":
+        store.delay = lambda payload: 20.0 if payload.startswith(b"1") else 0.0
+    elif waits_for == "its reader":
+        chunks += [chunk(number, store.upload(f"{number}".encode() * 5_000)) for number in range(2, 40)]
+    sender = Sender(*chunks)
+    server.answers["StreamInstanceHistory"] = sender
+    with opened("sync", address, externalizer) as form:
+        stream = form.stream("StreamInstanceHistory", pb.StreamInstanceHistoryRequest())
+        stream.next()
+        wait_until(lambda: store.downloads > 1, what="the read-ahead")
+        del stream
+        gc.collect()
+        assert sender.was_cancelled.wait(30)
+        store.released.set()
+        wait_until(lambda: not form.left_over(), what="the end of all that is ours")
 
 
 def test_an_aio_reader_that_is_cancelled_cancels_the_stream(

@@ -31,9 +31,10 @@ class Callers(PayloadObserver):
 
 
 def test_a_history(address: str, server: ScriptedServer, store: ScriptedStore) -> None:
-    chunk = pb.HistoryChunk()
-    chunk.events.add().eventRaised.input.value = store.upload(LARGE.encode())
-    sender = Sender(chunk, chunk)
+    chunks = pb.HistoryChunk(), pb.HistoryChunk()
+    for chunk in chunks:  # of two payloads: one that two calls need at the same time is downloaded once
+        chunk.events.add().eventRaised.input.value = store.upload(LARGE.encode())
+    sender = Sender(*chunks)
     sender.ended.set()
     server.answers["StreamInstanceHistory"] = sender
     observer = Callers()

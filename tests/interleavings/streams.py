@@ -19,6 +19,7 @@ from durabletask_payloads.interceptors._aio_history import AsyncHistoryStream
 from durabletask_payloads.interceptors._calls import EndedLocallyError
 from durabletask_payloads.interceptors._client import ClientPayloads
 from durabletask_payloads.interceptors._history import HistoryStream
+from durabletask_payloads.interceptors._read_ahead import HeldStream
 from durabletask_payloads.interceptors.worker import WorkItemStream
 
 if TYPE_CHECKING:
@@ -49,12 +50,15 @@ class _Worker:
         call: object = interceptor.intercept_unary_stream(
             hub.streaming, Details("GetWorkItems"), pb.GetWorkItemsRequest()
         )
-        assert isinstance(call, WorkItemStream)
-        self.stream = call
+        assert isinstance(call, HeldStream)
+        self._held = call
+        stream = call._stream  # pyright: ignore[reportPrivateUsage]  # nothing public tells what it holds
+        assert isinstance(stream, WorkItemStream)
+        self.stream = stream
 
     def read(self) -> None:
         try:
-            for message in self.stream:
+            for message in self._held:
                 assert isinstance(message, pb.WorkItem)
                 assert message.completionToken not in self.taken, "handed over twice"
                 self.taken.append(message.completionToken)
@@ -212,7 +216,8 @@ def histories_against_cancel(world: World) -> None:
     externalizer = Externalizer(store, concurrency=world.random.randint(1, 2), cache_bytes=0)
     call, texts, wait = _history(world, store)
     timeout = world.random.choice((None, None, 1.0))
-    stream = HistoryStream(call, ClientPayloads(externalizer, "raise"), timeout, "order")  # type: ignore[arg-type]
+    payloads = ClientPayloads(externalizer, "raise")
+    stream = HeldStream(call, HistoryStream(call, payloads, timeout, "order"))  # type: ignore[arg-type]
     is_cancelled = world.chance(0.5)
     got: list[str] = []
     error: BaseException | None = None

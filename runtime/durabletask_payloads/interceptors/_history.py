@@ -6,8 +6,6 @@ from collections import deque
 from contextvars import copy_context
 from typing import TYPE_CHECKING
 
-import grpc
-
 from ._read_ahead import Entry, ReadAheadStream
 
 if TYPE_CHECKING:
@@ -34,7 +32,7 @@ class HistoryStream(ReadAheadStream[Entry]):
 
     def _put(self, entry: Entry) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._is_stopping or len(self._chunks) < self._concurrency)
+            self._wait_for_room(lambda: len(self._chunks) < self._concurrency)
             self._chunks.append(entry)
             self._changed.notify_all()
         if not entry.is_ready:
@@ -66,6 +64,3 @@ class HistoryStream(ReadAheadStream[Entry]):
         if error is not None:  # passed on at once, whatever is still under way
             with self._changed:
                 self._chunks.clear()
-
-
-grpc.Call.register(HistoryStream)  # for isinstance

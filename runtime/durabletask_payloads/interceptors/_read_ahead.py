@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import time
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from threading import Condition, Thread
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import grpc
 
 from ._calls import EndedLocallyError, WrappedCall
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from google.protobuf.message import Message
 
     from ._calls import CallIterator
+
+# How often a reader that waits for room looks whether its stream was dropped, which cannot wake it.
+_POLL_SECONDS = 0.5
 
 
 class Entry:
@@ -39,16 +43,15 @@ class Entry:
 _Entry = TypeVar("_Entry", bound=Entry)
 
 
-class ReadAheadStream(WrappedCall, ABC, Generic[_Entry]):
+class ReadAheadStream(ABC, Generic[_Entry]):
     """A stream that is read ahead by a thread of its own, while others deexternalize its messages.
 
     The threads start when there is something to deexternalize. Until then the caller's thread reads, since handing a
     message to another thread takes longer than everything else here. They end with the stream; one that is in a
-    download ends after it. Iterate it from one thread; `cancel` from any.
+    download ends after it. Iterate it from one thread; `cancel` from any. Its caller has a `HeldStream`.
     """
 
     def __init__(self, call: CallIterator[Message], concurrency: int, timeout: float | None) -> None:
-        super().__init__(call)
         self._call = call
         self._concurrency = concurrency
         self._deadline = None if timeout is None else time.monotonic() + timeout
@@ -82,9 +85,6 @@ class ReadAheadStream(WrappedCall, ABC, Generic[_Entry]):
         """Finish after the last message was read."""
 
     # ---- reading ----------------------------------------------------------------------------------------------
-
-    def __iter__(self) -> Iterator[Message]:
-        return self
 
     def __next__(self) -> Message:
         if self._reader is None and not self._has_ended:
@@ -143,6 +143,11 @@ class ReadAheadStream(WrappedCall, ABC, Generic[_Entry]):
                     continue
                 self._changed.wait(None if self._is_stopping else remaining)
 
+    def _wait_for_room(self, has_room: Callable[[], bool]) -> None:
+        """Wait until there is room, or the stream is stopping. Called with the lock held."""
+        while not (self._is_stopping or has_room()):
+            self._changed.wait(_POLL_SECONDS)
+
     def _threads(self) -> ThreadPoolExecutor:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="durabletask-payloads-deexternalize")
@@ -156,6 +161,40 @@ class ReadAheadStream(WrappedCall, ABC, Generic[_Entry]):
             self._is_stopping = True
             self._changed.notify_all()
         return self._call.cancel()
+
+    def drop(self) -> None:
+        """End it, since nobody can read it any more. Takes no lock of ours: a garbage collection may call it."""
+        if not self._has_ended:
+            self._is_stopping = True
+            self._call.cancel()
+
+
+class HeldStream(WrappedCall):
+    """A stream as its caller holds it. When nobody does any more, the call is cancelled, as gRPC cancels its own.
+
+    The stream itself is held by its threads: it would go on, and wait for ever for somebody to take what it has read.
+    """
+
+    def __init__(self, call: object, stream: ReadAheadStream[Any]) -> None:
+        super().__init__(call)
+        self._stream = stream
+        self._process = os.getpid()
+
+    def __iter__(self) -> Iterator[Message]:
+        return self
+
+    def __next__(self) -> Message:
+        return next(self._stream)
+
+    def cancel(self) -> bool:
+        return self._stream.cancel()
+
+    def __del__(self) -> None:
+        if self._process == os.getpid():  # after a fork it is the parent's
+            self._stream.drop()
+
+
+grpc.Call.register(HeldStream)  # for isinstance
 
 
 def _cancelled() -> EndedLocallyError:

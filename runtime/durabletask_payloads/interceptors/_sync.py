@@ -15,6 +15,7 @@ from durabletask_payloads.externalizer._walkers import is_known
 from ._calls import TIMEOUT_USED_UP, EndedLocallyError, FinishedLater, remaining
 from ._client import ClientPayloads, refusal
 from ._history import HistoryStream
+from ._read_ahead import HeldStream
 from ._protocol import OWN_TIMEOUT_SECONDS, SERVICE, instance_of, log, rpc_name, with_large_payloads
 from .worker import Completions, Registry, WorkItemStream
 from .worker.kinds import KIND_BY_ABANDON, KIND_BY_COMPLETION, KIND_BY_PATH
@@ -192,8 +193,10 @@ class PayloadInterceptor(Closing, grpc.UnaryUnaryClientInterceptor, grpc.UnarySt
             calls = _StreamCalls(send, details, request)
             stream = WorkItemStream(call, details.timeout, self._externalizer, self._registry, calls)
         else:
-            stream = HistoryStream(send(details, request), self._client, details.timeout, instance_of(request))
-        return cast("CallIterator[_Response]", stream)  # as above, and a type for the checkers only
+            call = send(details, request)
+            stream = HistoryStream(call, self._client, details.timeout, instance_of(request))
+        # As above, and a type for the checkers only.
+        return cast("CallIterator[_Response]", HeldStream(call, stream))
 
 
 class _CallDetails(grpc.ClientCallDetails):

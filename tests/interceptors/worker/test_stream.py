@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
@@ -178,6 +179,19 @@ def test_cancel_ends_the_stream_at_once_and_gives_back_what_is_held(
     with pytest.raises((grpc.RpcError, StopIteration)):  # it stays at its end
         stream.next()
     store.released.set()  # a thread that is in a download ends after it
+    wait_until(lambda: not of_streams(form), what="the end of all that is ours")
+
+
+def test_a_stream_that_nobody_holds_any_more_is_cancelled_and_what_is_held_given_back(
+    form: Form, server: ScriptedServer, store: ScriptedStore
+) -> None:
+    stream, sender = held(form, server, store, Sender)
+    del stream
+    gc.collect()
+    assert sender.was_cancelled.wait(30)
+    wait_until(lambda: server.named("AbandonTaskActivityWorkItem") != [], what="the abandonment")
+    assert_given_back(server)
+    store.released.set()
     wait_until(lambda: not of_streams(form), what="the end of all that is ours")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -139,11 +140,13 @@ def modules_of(call: Callable[[], object]) -> list[str]:
             seen.add(frame.f_code.co_filename)
 
     before = sys.getprofile()
+    gc.disable()  # what it would collect ends in modules of ours, too
     sys.setprofile(note)
     try:
         call()
     finally:
         sys.setprofile(before)
+        gc.enable()
     return sorted(str(Path(file).relative_to(ROOT)) for file in seen if Path(file).is_relative_to(ROOT))
 
 

@@ -137,13 +137,11 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
         item = entry.item
         with self._changed:
             if entry.is_ready or item is None:
-                self._changed.wait_for(lambda: self._is_stopping or len(self._ready) < MOST_WAITING)
+                self._wait_for_room(lambda: len(self._ready) < MOST_WAITING)
                 self._ready.append(entry)
                 self._changed.notify_all()
                 return
-            self._changed.wait_for(
-                lambda: self._is_stopping or (len(self._resolving) < MOST_WAITING and len(self._due) < _MOST_DUE)
-            )
+            self._wait_for_room(lambda: len(self._resolving) < MOST_WAITING and len(self._due) < _MOST_DUE)
             self._held[id(item)] = item
             self._submit(entry, item)
 
@@ -364,9 +362,6 @@ def _is_of_closed_channel(error: BaseException | None) -> bool:
     if isinstance(error, grpc.RpcError):  # only the details tell: a server may cancel, too
         return error.code() is grpc.StatusCode.CANCELLED and "Channel closed" in (error.details() or "")
     return isinstance(error, ValueError) and "Cannot invoke RPC" in str(error)
-
-
-grpc.Call.register(WorkItemStream)  # for isinstance
 
 
 def _log_if_exhausted(error: BaseException | None) -> None:
