@@ -101,6 +101,23 @@ def test_it_serves_with_each_credential(azurite: Azurite, existing: str, proxy: 
 
 
 @pytest.mark.usefixtures("engine")
+def test_blobs_of_one_name_in_two_containers(azurite: Azurite, container: str) -> None:
+    """Each is read from its own, whichever was read first."""
+    other = f"{container}-2"
+    with BlobServiceClient.from_connection_string(azurite.connection_string) as service:
+        for name in (container, other):
+            made(service, name).upload_blob(HEX, name.encode())
+    options = BlobPayloadStoreOptions(
+        connection_string=azurite.connection_string,
+        container_name=container,
+        trusted_locations=(f"{azurite.account_url}/{other}",),
+    )
+    with BlobPayloadStore(options) as store:
+        for name in (container, other, container):
+            assert store.download(f"blob:v1:{name}:{HEX}") == name.encode()
+
+
+@pytest.mark.usefixtures("engine")
 def test_credentials_that_are_renewed(azurite: Azurite, existing: str, proxy: FaultProxy) -> None:
     url = f"http://127.0.0.1:{proxy.port}/{azurite.account_name}"
     key = AzureNamedKeyCredential(azurite.account_name, "d3Jvbmc=")
