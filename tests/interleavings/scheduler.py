@@ -238,9 +238,10 @@ class Scheduler:
             me.baton.acquire()
 
     def _choose(self) -> Actor:
-        able = self._actors
+        able: list[Actor] = self._actors
         if self._failure is None:
-            able, sleeping = [], []
+            able = []
+            sleeping: list[Actor] = []
             for actor in self._actors:
                 if actor.can_go_on(self.now):
                     able.append(actor)
