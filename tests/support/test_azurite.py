@@ -34,19 +34,16 @@ def test_data_outlives_a_stop(tmp_path: Path) -> None:
         server.stop()
 
 
-def test_stop_and_kill_are_harmless_twice() -> None:
-    with Azurite() as server:
-        server.kill()
-        server.stop()
-    server.stop()
-
-
-def test_two_at_once() -> None:
-    with Azurite() as one, Azurite() as two:
-        assert one.port != two.port
-        with BlobPayloadStore(options(one)) as first, BlobPayloadStore(options(two)) as second:
+def test_two_at_once(azurite: Azurite) -> None:
+    with Azurite() as another:
+        assert another.port != azurite.port
+        with BlobPayloadStore(options(azurite)) as first, BlobPayloadStore(options(another)) as second:
             assert first.download(first.upload(b"1")) == b"1"
             assert second.download(second.upload(b"2")) == b"2"
+        # To stop and kill it twice is harmless.
+        another.kill()
+        another.stop()
+    another.stop()
 
 
 def test_what_it_says_when_it_does_not_start() -> None:
