@@ -181,8 +181,9 @@ def test_ctrl_c(tmp_path: Path) -> None:
     with started(tmp_path) as demo:
         until("with durabletask-payloads", demo)
         os.killpg(demo.pid, signal.SIGINT)
-        _, errors = demo.communicate(timeout=15)  # returns when no process holds the pipes any more
+        rest, errors = demo.communicate(timeout=25)  # returns when no process holds the pipes any more
     assert (demo.returncode, errors) == (130, "durabletask-payloads demo: interrupted\n")
+    assert "hit: " not in rest  # nor has one gone on to its end
     assert list(tmp_path.iterdir()) == []
 
 
