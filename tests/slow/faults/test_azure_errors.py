@@ -364,7 +364,7 @@ DEADLINE = 1.0
 
 
 # What is stalled while it is sent must be larger than the buffers of the kernel on the way.
-LARGE = random.Random(7).randbytes(24_000_000)
+LARGE = random.Random(7).randbytes(10_000_000)
 
 
 def test_the_total_holds(azurite: Azurite, container: str) -> None:
