@@ -34,10 +34,10 @@ pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{UNCLOSED}:ResourceWarning"),
 ]
 
-TEXT = json.dumps([{"id": number, "name": f"caf\u00e9 {number * 7919}"} for number in range(20_000)]).encode()
+TEXT = json.dumps([{"id": number, "name": f"caf\u00e9 {number * 7919}"} for number in range(4_000)]).encode()
 SMALL = '"\U0001f600"'.encode()
 # Text that gzip can not shrink by much is base64 of noise; by nothing at all, noise.
-NOISE = random.Random(7).randbytes(300_000)
+NOISE = random.Random(7).randbytes(60_000)
 INSTANCE_IDS = ["order-7", "order 7", "a/b", "caf\u00e9", "@counter@a:b", "100%", "50%25", "x?y#z", "a.b.", "..x"]
 
 

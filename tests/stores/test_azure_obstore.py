@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import subprocess
-import sys
 import threading
 import traceback
 from contextlib import contextmanager
@@ -19,6 +17,7 @@ from tests.support.fixtures import made, needs_obstore
 from tests.support.proxy import Fault, FaultProxy, always
 
 from durabletask_payloads._errors import PayloadError, PayloadStoreUnavailableError
+from durabletask_payloads.stores import _engines
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
 
 if TYPE_CHECKING:
@@ -296,18 +295,22 @@ def test_what_obstore_said_is_not_shown(azurite: Azurite, existing: str, proxy: 
     ("version", "serves"),
     [("0.8.2", False), ("0.11.0rc1", False), ("0.12.0", True), ("0.12.0b1", True), ("0.100", True), ("1.0", True)],
 )
-def test_an_obstore_that_is_too_old_is_none(version: str, serves: bool) -> None:
-    program = f"""
-import importlib.metadata
-importlib.metadata.version = lambda name: {version!r}
-from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
-options = dict(account_url="https://account.blob.core.windows.net", credential="aGk=")
-print(BlobPayloadStore(BlobPayloadStoreOptions(**options)).engine)
-try:
-    print(BlobPayloadStore(BlobPayloadStoreOptions(engine="obstore", **options)).engine)
-except ImportError as error:
-    print(error)
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+def test_an_obstore_that_is_too_old_is_none(version: str, serves: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_engines, "version", {"obstore": version}.__getitem__)
+    monkeypatch.setattr(_engines, "_is_old", vars(_engines)["_is_old"].__wrapped__)  # what it found out is cached
+
+    def engine(option: Literal["auto", "obstore"]) -> str:
+        options = BlobPayloadStoreOptions(
+            account_url="https://account.blob.core.windows.net", credential="aGk=", engine=option
+        )
+        with BlobPayloadStore(options) as store:
+            return store.engine
+
+    assert engine("auto") == ("obstore" if serves else "azure-storage-blob")
+    if serves:
+        assert engine("obstore") == "obstore"
+        return
+    with pytest.raises(ImportError) as caught:
+        engine("obstore")
     refused = 'engine "obstore" needs obstore 0.12 or newer: pip install durabletask-payloads[fast]'
-    assert done.stdout.splitlines() == (["obstore"] * 2 if serves else ["azure-storage-blob", refused])
+    assert str(caught.value) == refused

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import traceback
+import uuid
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ from azure.core.pipeline.transport import HttpRequest, HttpResponse
 from azure.identity import DefaultAzureCredential
 from azure.storage.blob import (
     AccountSasPermissions,
+    BlobBlock,
     BlobServiceClient,
     ContentSettings,
     ResourceTypes,
@@ -156,7 +158,7 @@ import asyncio, base64, json, logging, sys, threading, time
 from azure.core.credentials import AccessToken
 from durabletask_payloads._errors import PayloadNotFoundError, PayloadAccessDeniedError
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
-own, other, port, kind, engine = sys.argv[1:]
+own, other, port, container, kind, engine = sys.argv[1:]
 
 def jwt(audience):
     part = lambda value: base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
@@ -192,11 +194,11 @@ class Async(Sync):
 credential = {"sync": Sync, "async": Async}[kind]()
 base = f"https://127.0.0.1:{port}"
 def options(account, trusted=()):
-    return BlobPayloadStoreOptions(account_url=f"{base}/{account}", credential=credential, container_name="payloads",
+    return BlobPayloadStoreOptions(account_url=f"{base}/{account}", credential=credential, container_name=container,
                                    token_version=2, trusted_locations=trusted, engine=engine)
 with BlobPayloadStore(options(other)) as store:
     foreign = store.upload(b"foreign")
-with BlobPayloadStore(options(own, (f"{base}/{other}/payloads",))) as store:
+with BlobPayloadStore(options(own, (f"{base}/{other}/{container}",))) as store:
     token = store.upload(b"own")
     assert asyncio.run(store.download_async(token)) == b"own"
     assert store.download(foreign) == b"foreign"
@@ -214,27 +216,36 @@ with BlobPayloadStore(options(own)) as store:
 """
 
 
-@pytest.mark.parametrize("kind", ["sync", "async"])
-def test_token_credentials(tmp_path: Path, kind: str, engine: Engine) -> None:
-    """Of both kinds, for the store's own account and for a trusted location in another one."""
-    cert, key = certificate(tmp_path)
+@pytest.fixture(scope="module")
+def tls_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Azurite, Path]]:
+    """An Azurite that takes tokens of its two accounts, and its certificate."""
+    cert, key = certificate(tmp_path_factory.mktemp("tls"))
     account_key = base64.b64encode(b"k" * 32).decode()
     server = Azurite(
         options=["--cert", str(cert), "--key", str(key), "--oauth", "basic"],
         environment={"AZURITE_ACCOUNTS": f"ownaccount:{account_key};otheraccount:{account_key}"},
     )
     with server:
-        arguments = ["ownaccount", "otheraccount", str(server.port), kind, engine]
-        done = subprocess.run(
-            [sys.executable, "-X", "dev", "-c", TLS_PROGRAM, *arguments],
-            env={**os.environ, "SSL_CERT_FILE": str(cert)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=60,
-        )
+        yield server, cert
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_token_credentials(tls_server: tuple[Azurite, Path], container: str, kind: str, engine: Engine) -> None:
+    """Of both kinds, for the store's own account and for a trusted location in another one."""
+    server, cert = tls_server
+    done = subprocess.run(
+        [
+            *(sys.executable, "-X", "dev", "-c", TLS_PROGRAM),
+            *("ownaccount", "otheraccount", str(server.port), container, kind, engine),
+        ],
+        env={**os.environ, "SSL_CERT_FILE": str(cert)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stdout
-    assert "refused access to container 'payloads' (40" in done.stdout
+    assert f"refused access to container '{container}' (40" in done.stdout
     assert len(done.stdout.splitlines()) == 1, done.stdout
 
 
@@ -368,35 +379,40 @@ with BlobPayloadStore(options) as store:
             assert "max_stored_payload_bytes" in str(error)
         else:
             raise AssertionError("not refused")
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
+
+
+@pytest.fixture(scope="module")
+def bombs(azurite: Azurite) -> list[str]:
+    """Tokens of a small payload, of 300 KB that inflate to 300 MB, and of 300 MB that are plain."""
+    container = f"test-{uuid.uuid4().hex}"
+    bomb = gzip.compress(bytes(300_000_000))
+    assert 250_000 < len(bomb) < 350_000
+    names = [f"{number:032x}" for number in range(3)]
+    with BlobServiceClient.from_connection_string(azurite.connection_string) as service:
+        client = made(service, container)
+        client.upload_blob(names[0], b"warm")
+        client.upload_blob(names[1], bomb, content_settings=ContentSettings(content_encoding="gzip"))
+        plain = client.get_blob_client(names[2])
+        plain.stage_block("block", bytes(3_000_000))
+        plain.commit_block_list([BlobBlock("block")] * 100)
+        assert plain.get_blob_properties().size == 300_000_000
+    return [f"blob:v1:{container}:{name}" for name in names]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss is the kilobyte on Linux only")
 @pytest.mark.parametrize("form", ["sync", "async"])
 @pytest.mark.slow
-def test_300_kb_that_inflate_to_300_mb(
-    azurite: Azurite, container: str, service: BlobServiceClient, form: str, engine: Engine
-) -> None:
-    bomb = gzip.compress(bytes(300_000_000))
-    assert 250_000 < len(bomb) < 350_000
-    client = made(service, container)
-    names = [f"{number:032x}" for number in range(3)]
-    for name, body in zip(names, (b"warm", bomb, bytes(300_000_000)), strict=True):
-        client.upload_blob(name, body, content_settings=ContentSettings(content_encoding=None))
-    for name in names[1:2]:
-        client.get_blob_client(name).set_http_headers(ContentSettings(content_encoding="gzip"))
-    tokens = [f"blob:v1:{container}:{name}" for name in names]
-    arguments = [azurite.connection_string, container, engine, form, *tokens]
-    done = subprocess.run(
-        [sys.executable, "-c", BOMB_PROGRAM, *arguments[:-1]], check=True, stdout=subprocess.PIPE, timeout=60
-    )
-    assert int(done.stdout) < 32 * 1024
-    # 300 MB that are plain are not fetched either.
+def test_300_kb_that_inflate_to_300_mb(azurite: Azurite, bombs: list[str], form: str, engine: Engine) -> None:
+    arguments = [azurite.connection_string, bombs[0].split(":")[2], engine, form, *bombs]
     done = subprocess.run(
         [sys.executable, "-c", BOMB_PROGRAM, *arguments], check=True, stdout=subprocess.PIPE, timeout=60
     )
-    assert int(done.stdout) < 32 * 1024
+    # 300 MB that are plain are not fetched either.
+    inflated, plain = map(int, done.stdout.split())
+    assert inflated < 32 * 1024
+    assert plain < 32 * 1024
 
 
 @both_forms

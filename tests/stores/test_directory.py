@@ -303,13 +303,24 @@ def test_a_new_process_that_must_not_create_makes_nothing(tmp_path: Path, outage
     assert_unavailable(root, partial(raised, root, "upload(b'1')", "create_container=False"))
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The root of a store that another process made, to be copied, and the tokens of its two payloads."""
+    root = tmp_path_factory.mktemp("written") / "root"
+    tokens = run_python(f"s = D({str(root)!r}); print(json.dumps([s.upload(b'1'), s.upload(b'2')]))")
+    return root, json.loads(tokens)
+
+
 @pytest.mark.usefixtures("platform")
 @pytest.mark.parametrize("outage", [root_is_moved, root_is_not_mounted, folder_is_not_mounted])
 @pytest.mark.parametrize("first_use", ["download", "stored_bytes", "delete"])
-def test_a_process_that_has_only_read_makes_nothing(tmp_path: Path, outage: Gone, first_use: str) -> None:
+def test_a_process_that_has_only_read_makes_nothing(
+    tmp_path: Path, written: tuple[Path, list[str]], outage: Gone, first_use: str
+) -> None:
     """A hit does not look at the marker, but shows that the folder existed."""
     root = tmp_path / "root"
-    token, other = json.loads(run_python(f"s = D({str(root)!r}); print(json.dumps([s.upload(b'1'), s.upload(b'2')]))"))
+    made, (token, other) = written
+    shutil.copytree(made, root)
     store = DirectoryPayloadStore(root)
     getattr(store, first_use)(token)
     outage(root)

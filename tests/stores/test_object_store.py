@@ -418,8 +418,7 @@ def test_deleting_what_has_changed(
 
 def test_listing_by_prefix(s3: S3, bucket: str, client: ObstoreClient[ObjectToken]) -> None:
     names = sorted(f"{number:03x}".ljust(32, "0") for number in range(0, 4096, 4))  # more than a page
-    for name in names:
-        s3.put(bucket, f"pay/loads/{name}", b"1")
+    s3.fill(bucket, [f"pay/loads/{name}" for name in names])
     s3.put(bucket, f"pay/other/{HEX}", b"1")
 
     def found(prefix: str) -> list[str]:

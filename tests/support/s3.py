@@ -8,12 +8,14 @@ import re
 from typing import TYPE_CHECKING
 from urllib.request import Request, urlopen
 
+from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
 
 from durabletask_payloads.stores.object_store import ObjectStorePayloadStore, ObjectStorePayloadStoreOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable
     from types import TracebackType
 
     from typing_extensions import Self
@@ -68,6 +70,12 @@ class S3:
     def put(self, bucket: str, key: str, body: bytes, **headers: str) -> None:
         """Store an object past any store. Dashes of headers are underscores here."""
         self._request("PUT", f"/{bucket}/{key}", body, **headers)
+
+    def fill(self, bucket: str, keys: Iterable[str]) -> None:
+        """Store a byte under each of many keys, without a request for each."""
+        backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+        for key in keys:
+            backend.put_object(bucket, key, b"1")
 
     def headers(self, bucket: str, key: str) -> dict[str, str]:
         """The headers of an object, by their names in lower case."""
