@@ -16,7 +16,8 @@ PURGE  := protos/durabletask/largepayloads/large_payload_purge.proto --package d
 .DEFAULT_GOAL := help
 .PHONY: help setup protos generate check test test-quick test-installed test-sdk-matrix test-sdk-suite \
 	test-python-matrix coverage defects mutants fuzz soak demo docs bench lock clean
-.PHONY: help setup protos generate check test test-quick test-sdk-matrix test-python-matrix demo docs bench lock clean
+# Where it is set, as in many images, each of the hundreds of processes that the tests start would compile all anew.
+export PYTHONDONTWRITEBYTECODE =
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -92,6 +93,7 @@ mutants: $(READY) ## Mutate the modules that matter most; fail if tests miss one
 
 fuzz: $(READY) ## Inputs at random for what reads from outside (ARGS="--seconds 600 --seed N --only TARGET")
 	$(BIN)/python -m tests.fuzz $(ARGS)
+
 test-python-matrix: $(READY) ## Run the tests on each Python there is, with the oldest and newest dependencies (ARGS=--help)
 	$(BIN)/python -m tests.python_matrix $(ARGS)
 

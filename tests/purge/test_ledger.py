@@ -1,6 +1,6 @@
 """A ledger with rows of all kinds, three purgers, one of them killed twice, storage and scheduler that fail.
 
-In the suite with 400 rows. `python -m tests.purge` runs it with 2,000, or as many as its argument says.
+In the suite with 300 rows. `python -m tests.purge` runs it with 2,000, or as many as its argument says.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def faults_of(seed: int, count: list[int]) -> Callable[[int], Fault]:
 
 
 def test_every_row_ends_in_its_state(azurite: Azurite, proxy: FaultProxy, container: str) -> None:
-    purge_all(azurite, proxy, container, rows=400)
+    purge_all(azurite, proxy, container, rows=300)
 
 
 def purge_all(azurite: Azurite, proxy: FaultProxy, container: str, rows: int) -> str:

@@ -22,7 +22,7 @@ from tests.support.threads import our_threads
 
 from durabletask_payloads import Externalizer, PayloadStoreUnavailableError
 from durabletask_payloads.interceptors import PayloadInterceptor, _verdict
-from durabletask_payloads.interceptors.worker import Registry
+from durabletask_payloads.interceptors.worker import Registry, _stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -335,9 +335,14 @@ def test_an_interceptor_below_that_raises_for_abandonments(
 @pytest.mark.usefixtures("fast")
 @pytest.mark.parametrize("error", [RuntimeError, ValueError, FatalError])
 def test_an_interceptor_below_that_raises_while_items_are_completed_as_failed(
-    error: Callable[[str], BaseException], hub: Hub, hub_address: str, store: TouchyStore
+    error: Callable[[str], BaseException],
+    hub: Hub,
+    hub_address: str,
+    store: TouchyStore,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """140 whose payloads are gone: more than may be transferred at a time. What is small passes all the same."""
+    """40 whose payloads are gone: more than may be transferred at a time. What is small passes all the same."""
+    monkeypatch.setattr(_stream, "MOST_WAITING", 30)
 
     def is_ours(rpc: str, request: object) -> bool:
         if not isinstance(request, pb.OrchestratorResponse):
@@ -347,13 +352,13 @@ def test_an_interceptor_below_that_raises_while_items_are_completed_as_failed(
     below = Below(lambda: error("the credential is unavailable"), is_ours)
     gone = store.upload(b"x" * SIZE)
     store.delete(gone)
-    names = [f"gone-{number}" for number in range(140)]
+    names = [f"gone-{number}" for number in range(40)]
     with grpc.insecure_channel(hub_address) as channel:
         stub = stubs.TaskHubSidecarServiceStub(channel)
         for name in names:
             stub.StartInstance(pb.CreateInstanceRequest(instanceId=name, name="returns", input=StringValue(value=gone)))
     with working(hub, below):
-        wait_until(lambda: below.raised >= 140, what="the failures")
+        wait_until(lambda: below.raised >= 40, what="the failures")
         assert hub.run(returns, 10).completed
         assert sum(hub.backend.abandonments.values()) > 0 or not hub.backend.is_idle
         below.error = None
