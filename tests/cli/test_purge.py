@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.support.azurite import Azurite
+
+
+@pytest.fixture(autouse=True)
+def _log_level() -> Iterator[None]:
+    """The command sets it for its process, which is here that of other tests too."""
+    logger = logging.getLogger("durabletask_payloads.purge")
+    before = logger.level
+    yield
+    logger.setLevel(before)
 
 
 @pytest.fixture

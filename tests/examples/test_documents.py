@@ -223,6 +223,7 @@ def test_the_loggers_are_named() -> None:
 # ---- the site --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.tools
 def test_the_site_is_built_strictly_and_fetches_nothing(tmp_path: Path) -> None:
     mkdocs = (sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict")
     done = result(*mkdocs, "--config-file", DOCS / "mkdocs.yml", "--site-dir", tmp_path, cwd=ROOT)

@@ -22,7 +22,7 @@ from tests.support.threads import our_threads
 
 from durabletask_payloads import Externalizer, PayloadStoreUnavailableError
 from durabletask_payloads.interceptors import PayloadInterceptor, _verdict
-from durabletask_payloads.interceptors.worker import Registry, _stream
+from durabletask_payloads.interceptors.worker import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -342,7 +342,7 @@ def test_an_interceptor_below_that_raises_while_items_are_completed_as_failed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """40 whose payloads are gone: more than may be transferred at a time. What is small passes all the same."""
-    monkeypatch.setattr(_stream, "MOST_WAITING", 30)
+    monkeypatch.setattr("durabletask_payloads.interceptors.worker._stream.MOST_WAITING", 30)
 
     def is_ours(rpc: str, request: object) -> bool:
         if not isinstance(request, pb.OrchestratorResponse):
