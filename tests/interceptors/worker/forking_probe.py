@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 SECONDS = 10
-FORKS = 12
-SPAWNED = 3
+FORKS = 8
+SPAWNED = 2
 
 
 class Lock(Protocol):
