@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 import pytest
@@ -26,6 +27,12 @@ def _threads() -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """Twice as many as there are cores: for half of its time a test waits, for a server or a process of its own."""
     return (os.cpu_count() or 1) * 2
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C interrupt, here and in the processes that tests start. A shell's job in the background ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

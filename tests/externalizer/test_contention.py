@@ -112,9 +112,11 @@ def test_ctrl_c_after_a_failure_leaves_no_upload_behind() -> None:
     keyboard = threading.Thread(target=press_ctrl_c)
     with Externalizer(store, concurrency=2) as externalizer:
         keyboard.start()
-        with pytest.raises(KeyboardInterrupt):
-            externalizer.externalize(message)
-        store.gate.set()
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                externalizer.externalize(message)
+        finally:
+            store.gate.set()
     keyboard.join()
     assert message.SerializeToString() == before
     assert externalizer.stats.uploads == 1
