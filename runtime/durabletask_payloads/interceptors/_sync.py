@@ -187,16 +187,16 @@ class PayloadInterceptor(Closing, grpc.UnaryUnaryClientInterceptor, grpc.UnarySt
         send = cast("StreamContinuation", continuation)  # as for unary calls
         details = client_call_details
         self._externalizer.has_tokens(request)  # for the schema check, before any work item is here
-        stream: WorkItemStream | HistoryStream
+        stream: object
         if name == "GetWorkItems":
             call = send(details, with_large_payloads(request))
             calls = _StreamCalls(send, details, request)
-            stream = WorkItemStream(call, details.timeout, self._externalizer, self._registry, calls)
+            work = WorkItemStream(call, details.timeout, self._externalizer, self._registry, calls)
+            stream = HeldStream(call, work)
         else:
             call = send(details, request)
-            stream = HistoryStream(call, self._client, details.timeout, instance_of(request))
-        # As above, and a type for the checkers only.
-        return cast("CallIterator[_Response]", HeldStream(call, stream))
+            stream = HeldStream(call, HistoryStream(call, self._client, details.timeout, instance_of(request)))
+        return cast("CallIterator[_Response]", stream)  # as above, and a type for the checkers only
 
 
 class _CallDetails(grpc.ClientCallDetails):
