@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory, wrappers_pb2
 
@@ -19,7 +18,10 @@ _SCHEMA = {
 }
 
 
-@cache
+# Kept for as long as its messages are used.
+_POOL: Final = descriptor_pool.DescriptorPool()
+
+
 def _batch_class() -> type[Message]:
     file = descriptor_pb2.FileDescriptorProto(
         name="durabletask_payloads/testing.proto", syntax="proto3", dependency=["google/protobuf/wrappers.proto"]
@@ -29,12 +31,15 @@ def _batch_class() -> type[Message]:
         for field, number, kind, repeated in fields:
             label = _Field.LABEL_REPEATED if repeated else _Field.LABEL_OPTIONAL
             message.field.add(name=field, number=number, type=_Field.TYPE_MESSAGE, type_name=kind, label=label)
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
-    pool.AddSerializedFile(file.SerializeToString())
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("EntityBatchRequest"))
+    _POOL.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
+    _POOL.AddSerializedFile(file.SerializeToString())
+    return message_factory.GetMessageClass(_POOL.FindMessageTypeByName("EntityBatchRequest"))
+
+
+# Made here, and not by the first of the threads that need it: each would make one, and protobuf has crashed then.
+_BATCH: Final = _batch_class()
 
 
 def batch(*inputs: str) -> Message:
     """Return a batch of entity operations with these inputs."""
-    return json_format.ParseDict({"operations": [{"input": text} for text in inputs]}, _batch_class()())
+    return json_format.ParseDict({"operations": [{"input": text} for text in inputs]}, _BATCH())
