@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import tracemalloc
 import zlib
 from functools import lru_cache
 from hashlib import sha256
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from tests.fuzz.client import NoService
 from tests.fuzz.engine import SECRET, Target, outcome
 from tests.fuzz.mutator import mutated_bytes
+from tests.support.memory import peak_of
 
 from durabletask_payloads import PayloadError, PayloadIntegrityError, PayloadTooLargeError
 from durabletask_payloads.stores._blob_client import Attempt, BlobProperties, Body
@@ -185,12 +185,10 @@ def _check(case: _Case) -> None:
     body, encoding, metadata, limit = case
     store = _store(limit)
     store.client.body = Body(body, dict(metadata), encoding)
-    tracemalloc.start()
-    try:
-        found = outcome(lambda: store.download(TOKEN), PayloadTooLargeError, PayloadIntegrityError)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+    most = 2 * limit + len(body) + _MEMORY
+    found, peak = peak_of(
+        lambda: outcome(lambda: store.download(TOKEN), PayloadTooLargeError, PayloadIntegrityError), most
+    )
     expected = _expected(case)
     right = found == expected if isinstance(expected, bytes) else type(found) in expected
     # isal does not look at flags of a header that do not exist, nor at a header's own checksum. The payload's holds.
@@ -198,7 +196,6 @@ def _check(case: _Case) -> None:
         checksum = dict(metadata).get("sha256")
         right = isinstance(found, Exception) or (len(found) <= limit and checksum in (None, sha256(found).hexdigest()))
     assert right, f"{found!r:.200} instead of {expected!r:.200}"
-    most = 2 * limit + len(body) + _MEMORY
     assert peak <= most, f"{peak} bytes for a body of {len(body)} and a limit of {limit}: at most {most} are allowed"
     _check_look(store, body, metadata)
 
