@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import subprocess
 import sys
+import weakref
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
@@ -19,9 +21,12 @@ from tests.support.fixtures import needs_obstore
 from durabletask_payloads import DirectoryPayloadStore, InMemoryPayloadStore, LargePayloadStorageOptions
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
 from durabletask_payloads.testing import MakeStore, MakeStoreLike, PayloadStoreContract, PayloadStoreLikeContract
+from durabletask_payloads.testing._messages import batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from google.protobuf.message import Message
 
 
 # ---- ours, and the SDK's ---------------------------------------------------------------------------------------------
@@ -109,6 +114,15 @@ class TestSdkBlobPayloadStore(PayloadStoreLikeContract):
         yield make
         for store in made:
             store.close()
+
+
+def test_the_classes_of_its_messages_stay() -> None:
+    """Where one is collected while another thread makes a message of it, protobuf crashes."""
+    operation: Message = batch("x").ListFields()[0][1][0]
+    kind = weakref.ref(type(operation))
+    del operation
+    gc.collect()
+    assert kind() is not None
 
 
 # ---- broken ones -----------------------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory, wrappers_pb2
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from google.protobuf.message import Message
 
 _Field = descriptor_pb2.FieldDescriptorProto
@@ -18,11 +20,7 @@ _SCHEMA = {
 }
 
 
-# Kept for as long as its messages are used.
-_POOL: Final = descriptor_pool.DescriptorPool()
-
-
-def _batch_class() -> type[Message]:
+def _classes() -> Mapping[str, type[Message]]:
     file = descriptor_pb2.FileDescriptorProto(
         name="durabletask_payloads/testing.proto", syntax="proto3", dependency=["google/protobuf/wrappers.proto"]
     )
@@ -31,15 +29,20 @@ def _batch_class() -> type[Message]:
         for field, number, kind, repeated in fields:
             label = _Field.LABEL_REPEATED if repeated else _Field.LABEL_OPTIONAL
             message.field.add(name=field, number=number, type=_Field.TYPE_MESSAGE, type_name=kind, label=label)
-    _POOL.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
-    _POOL.AddSerializedFile(file.SerializeToString())
-    return message_factory.GetMessageClass(_POOL.FindMessageTypeByName("EntityBatchRequest"))
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
+    pool.AddSerializedFile(file.SerializeToString())
+    return {
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(name))
+        for name in (*_SCHEMA, _TEXT.lstrip("."))
+    }
 
 
-# Made here, and not by the first of the threads that need it: each would make one, and protobuf has crashed then.
-_BATCH: Final = _batch_class()
+# All of them are held, and made before there are threads. protobuf 7.36 holds the class of a message in a message by
+# its messages only: where a garbage collection takes it, and another thread makes such a message, the process crashes.
+_CLASSES: Final = _classes()
 
 
 def batch(*inputs: str) -> Message:
     """Return a batch of entity operations with these inputs."""
-    return json_format.ParseDict({"operations": [{"input": text} for text in inputs]}, _BATCH())
+    return json_format.ParseDict({"operations": [{"input": text} for text in inputs]}, _CLASSES["EntityBatchRequest"]())
