@@ -65,7 +65,9 @@ class Container(SimulatedContainer):
 
 
 class Hub(SimulatedHub):
-    """Has `order-0`, which ended, and mentions blobs 0 to 3 of 5."""
+    """Has `order-0`, which ended, and mentions blobs 0 to 3 of 5; and `boxes` entities."""
+
+    boxes = 0
 
     def __init__(self) -> None:
         super().__init__(5, 1)
@@ -74,6 +76,12 @@ class Hub(SimulatedHub):
     def instances(self, *, payloads: bool = True) -> Iterator[pb.OrchestrationState]:
         self.readings += 1
         return super().instances()
+
+    def entities(self, *, state: bool = True) -> Iterator[pb.EntityMetadata]:
+        for number in range(self.boxes):
+            found = pb.EntityMetadata(instanceId=f"@box@{number}")
+            found.lastModifiedTime.FromDatetime(NOW)
+            yield found
 
 
 @pytest.fixture
@@ -186,24 +194,16 @@ def test_another_run_is_not_gone_on_with(what: str, state: SweepState) -> None:
 
 
 def test_a_hub_with_entities_alone_is_one(state: SweepState) -> None:
-    class Entities(Hub):
+    class WithoutInstances(Hub):
         def instances(self, *, payloads: bool = True) -> Iterator[pb.OrchestrationState]:
             return iter(())
 
-        def entities(self, *, state: bool = True) -> Iterator[pb.EntityMetadata]:
-            found = pb.EntityMetadata(instanceId="@box@1")
-            found.lastModifiedTime.FromDatetime(NOW)
-            yield found
-
-    class Nothing(Entities):
-        def entities(self, *, state: bool = True) -> Iterator[pb.EntityMetadata]:
-            return iter(())
-
-    container = Container(payload(4))
+    container, hub = Container(payload(4)), WithoutInstances()
     with pytest.raises(HubError, match="no instances and no entities"):
-        sweep(container, Nothing(), state, DELETE)
+        sweep(container, hub, state, DELETE)
     assert container.gone == []
-    assert sweep(container, Entities(), state, DELETE).tally.garbage == 1
+    hub.boxes = 1
+    assert sweep(container, hub, state, DELETE).tally.garbage == 1
 
 
 def test_progress(state: SweepState) -> None:
@@ -217,19 +217,11 @@ def test_progress(state: SweepState) -> None:
     assert len(seen) >= 2
 
 
-class BusyHub(Hub):
-    """Has two entities too."""
-
-    def entities(self, *, state: bool = True) -> Iterator[pb.EntityMetadata]:
-        for number in range(2):
-            found = pb.EntityMetadata(instanceId=f"@box@{number}")
-            found.lastModifiedTime.FromDatetime(NOW)
-            yield found
-
-
 def test_progress_tells_instances_from_entities(state: SweepState) -> None:
     seen: list[SweepProgress] = []
-    report = sweep(Container(payload(4)), BusyHub(), state, DELETE, seen.append)
+    hub = Hub()
+    hub.boxes = 2
+    report = sweep(Container(payload(4)), hub, state, DELETE, seen.append)
     assert (report.run.instances, report.run.entities) == (1, 2)
     assert {progress[:3] for progress in seen if progress.entities} == {("hub", 1, 2), ("container", 1, 2)}
 

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def sdk_backend() -> Generator[str]:
-    """Start it on a free port; yields its address."""
+def sdk_backend(of: type[InMemoryOrchestrationBackend] = InMemoryOrchestrationBackend) -> Generator[str]:
+    """Start it, or one of a class of its kind, on a free port; yields its address."""
     with reserved_port() as port:
-        running = InMemoryOrchestrationBackend(port=port)
+        running = of(port=port)
         running.start()
         try:
             yield f"127.0.0.1:{port}"

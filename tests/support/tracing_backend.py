@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from typing import TYPE_CHECKING
 
 from durabletask.testing import InMemoryOrchestrationBackend
-from tests.support.ports import reserved_port
+from tests.support.sdk_backend import sdk_backend
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     import durabletask.internal.orchestrator_service_pb2 as pb
     import grpc
@@ -72,13 +72,6 @@ class _TracingBackend(InMemoryOrchestrationBackend):
         return super().CompleteOrchestratorTask(request, context)
 
 
-@contextlib.contextmanager
-def tracing_backend() -> Generator[str]:
+def tracing_backend() -> AbstractContextManager[str]:
     """Start it on a free port; yields its address."""
-    with reserved_port() as port:
-        running = _TracingBackend(port)
-        running.start()
-        try:
-            yield f"127.0.0.1:{port}"
-        finally:
-            running.stop()
+    return sdk_backend(_TracingBackend)
