@@ -266,7 +266,7 @@ EXPECTED = {
 
 
 BROKEN = Path(__file__).with_name("broken_stores.py")
-SHARES = 10
+SHARES = 6
 
 
 @pytest.mark.slow
