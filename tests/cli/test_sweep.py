@@ -11,8 +11,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from tests.support.backend import RedeliveringBackend, client_on, running, wait_until, worker_on
+from tests.support.backend import RedeliveringBackend, client_on, running, worker_on
 from tests.support.ports import reserved_port
+from tests.support.waiting import wait_until
 
 from durabletask_payloads import store_from_url
 from durabletask_payloads.cli import main

@@ -15,8 +15,8 @@ import pytest
 from durabletask.internal import orchestrator_service_pb2 as pb
 from google.protobuf.wrappers_pb2 import StringValue
 from tests.externalizer.forms import Form, both_forms
-from tests.support.backend import wait_until
 from tests.support.threads import our_threads
+from tests.support.waiting import wait_until
 
 from durabletask_payloads import (
     DirectoryPayloadStore,

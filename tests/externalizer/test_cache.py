@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.support.backend import wait_until
+from tests.support.waiting import wait_until
 
 from durabletask_payloads.externalizer._cache import PayloadCache
 

@@ -13,10 +13,10 @@ import grpc.aio
 import pytest
 from durabletask.client import TaskHubGrpcClient
 from durabletask.grpc_options import GrpcChannelOptions, GrpcRetryPolicyOptions
-from tests.support.backend import wait_until
 from tests.support.call_forms import AioForm
 from tests.support.server import METHODS, ScriptedServer, input_of, payload_fields
 from tests.support.threads import our_threads
+from tests.support.waiting import wait_until
 
 from durabletask_payloads import Externalizer, PayloadAccessDeniedError, PayloadTooLargeError
 from durabletask_payloads.interceptors import PayloadInterceptor, async_payload_interceptors

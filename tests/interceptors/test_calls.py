@@ -13,9 +13,9 @@ import grpc.aio
 import pytest
 from google.protobuf import empty_pb2
 from google.protobuf.wrappers_pb2 import StringValue
-from tests.support.backend import wait_until
 from tests.support.call_forms import AioForm, opened
 from tests.support.scripted_store import MAXIMUM, ScriptedStore
+from tests.support.waiting import wait_until
 
 from durabletask_payloads import Externalizer, PayloadNotFoundError, PayloadTooLargeError
 from durabletask_payloads.interceptors import PayloadInterceptor

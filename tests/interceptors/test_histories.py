@@ -12,9 +12,9 @@ import durabletask.internal.orchestrator_service_pb2 as pb
 import grpc
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
-from tests.support.backend import wait_until
 from tests.support.call_forms import AioForm, opened
 from tests.support.senders import Sender, ends_with_an_error, read_all
+from tests.support.waiting import wait_until
 
 from durabletask_payloads import Externalizer, PayloadNotFoundError
 

@@ -18,10 +18,11 @@ from durabletask.extensions.history_export.activities import HistoryExportContex
 from durabletask.scheduled.client import AsyncScheduledTaskClient, ScheduledTaskClient
 from durabletask.scheduled.models import ScheduleCreationOptions
 from google.protobuf.wrappers_pb2 import StringValue
-from tests.support.backend import RedeliveringBackend, client_on, running, wait_until, worker_on
+from tests.support.backend import RedeliveringBackend, client_on, running, worker_on
 from tests.support.hub import FUNCTIONS, returns
 from tests.support.scripted_store import ScriptedStore
 from tests.support.sdk_backend import quiet
+from tests.support.waiting import wait_until
 
 from durabletask_payloads import Externalizer, PayloadNotFoundError, PayloadStoreUnavailableError
 from durabletask_payloads.interceptors import PayloadInterceptor, async_payload_interceptors

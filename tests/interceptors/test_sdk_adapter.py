@@ -15,10 +15,11 @@ from durabletask.azuremanaged.client import AsyncDurableTaskSchedulerClient, Dur
 from durabletask.azuremanaged.worker import DurableTaskSchedulerWorker
 from durabletask.client import OrchestrationStatus, TaskHubGrpcClient
 from google.protobuf.wrappers_pb2 import StringValue
-from tests.support.backend import RedeliveringBackend, client_on, register, wait_until, worker_on
+from tests.support.backend import RedeliveringBackend, client_on, register, worker_on
 from tests.support.fixtures import needs_sdk_payloads
 from tests.support.hub import FUNCTIONS, calls_digest, calls_produce
 from tests.support.scripted_store import MAXIMUM, THRESHOLD, ScriptedStore, prove
+from tests.support.waiting import wait_until
 
 from durabletask_payloads import Externalizer, PayloadTooLargeError
 from durabletask_payloads.interceptors import PayloadInterceptor, async_payload_interceptors

@@ -19,7 +19,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from durabletask import entities, task
-from tests.support.backend import RedeliveringBackend, client_on, running, wait_until, worker_on
+from tests.support.backend import RedeliveringBackend, client_on, running, worker_on
+from tests.support.waiting import wait_until
 
 from durabletask_payloads import Externalizer, store_from_url
 from durabletask_payloads.interceptors import PayloadInterceptor

@@ -10,8 +10,9 @@ from azure.core.credentials import AccessToken
 from azure.core.exceptions import ClientAuthenticationError
 from durabletask import entities, task
 from durabletask.internal import orchestrator_service_pb2 as pb
-from tests.support.backend import RedeliveringBackend, client_on, running, wait_until, worker_on
+from tests.support.backend import RedeliveringBackend, client_on, running, worker_on
 from tests.support.ports import reserved_port
+from tests.support.waiting import wait_until
 
 from durabletask_payloads import InMemoryPayloadStore, LargePayloadStorageOptions, PayloadError
 from durabletask_payloads.interceptors import PayloadInterceptor

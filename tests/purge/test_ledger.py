@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
 from azure.storage.blob import BlobServiceClient
-from tests.support.backend import wait_until
 from tests.support.ledger import Ledger, now_and_then, serving
 from tests.support.proxy import Fault, canned
+from tests.support.waiting import wait_until
 
 from durabletask_payloads.purge import PayloadPurger
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions

@@ -7,25 +7,29 @@ import gc
 import os
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 from tests.support.proxy import Fault, FaultProxy, first
 from tests.support.store_forms import Form, both_forms
 from tests.support.threads import our_threads
+from tests.support.waiting import wait_until
 
 from durabletask_payloads._errors import PayloadStoreUnavailableError
 from durabletask_payloads.stores import _remote
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Coroutine
 
     from tests.support.azurite import Azurite
     from tests.support.fixtures import Engine
+
+T = TypeVar("T")
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -40,13 +44,6 @@ def options(azurite: Azurite, container: str, proxy: FaultProxy) -> BlobPayloadS
 def store_threads() -> list[str]:
     """Less those of an Externalizer."""
     return [name for name in our_threads() if name.startswith("durabletask-payloads-")]
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
 
 
 def test_one_connection_serves_threads_and_loops(
@@ -82,32 +79,33 @@ def test_two_loops_at_the_same_time(options: BlobPayloadStoreOptions) -> None:
 
 
 def test_the_loop_of_the_caller_goes_on(options: BlobPayloadStoreOptions, monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow_encode(data: bytes, compression: str) -> bytes:
-        time.sleep(0.5)
+    going_on = threading.Event()
+    turns: list[bool] = []
+
+    def encode(data: bytes, compression: str) -> bytes:
+        turns.append(going_on.wait(10))  # which the loop sets, if it is not this that it waits for
         return data
 
-    def slow_decode(body: bytes, *, token: str, limit: int, sha256: str | None) -> bytes:
-        time.sleep(0.5)
+    def decode(body: bytes, *, token: str, limit: int, sha256: str | None) -> bytes:
+        turns.append(going_on.wait(10))
         return body
 
-    monkeypatch.setattr(_remote, "encode", slow_encode)
-    monkeypatch.setattr(_remote, "decode", slow_decode)
+    monkeypatch.setattr(_remote, "encode", encode)
+    monkeypatch.setattr(_remote, "decode", decode)
 
-    async def longest_gap() -> float:
-        async def there_and_back() -> None:
-            assert await store.download_async(await store.upload_async(b"1")) == b"1"
+    async def turn(transfer: Coroutine[None, None, T]) -> T:
+        going_on.clear()
+        task = asyncio.create_task(transfer)
+        await asyncio.sleep(0.2)  # by now it is in `encode` or `decode`
+        going_on.set()
+        return await task
 
-        gaps: list[float] = []
-        task = asyncio.create_task(there_and_back())
-        while not task.done():
-            begin = time.perf_counter()
-            await asyncio.sleep(0.001)
-            gaps.append(time.perf_counter() - begin)
-        await task
-        return max(gaps)
+    async def there_and_back() -> bytes:
+        return await turn(store.download_async(await turn(store.upload_async(b"1"))))
 
     with BlobPayloadStore(options) as store:
-        assert asyncio.run(longest_gap()) < 0.4
+        assert asyncio.run(there_and_back()) == b"1"
+    assert turns == [True, True]
 
 
 @both_forms
@@ -131,7 +129,8 @@ def test_closed(options: BlobPayloadStoreOptions, proxy: FaultProxy, form: Form,
                 pass
         case _:
             asyncio.run(leave())
-    wait_until(lambda: store_threads() == [] and proxy.open_connections == 0, 4)  # Azurite closes idle ones after 5 s
+    # Azurite closes idle ones after 5 s.
+    wait_until(lambda: store_threads() == [] and proxy.open_connections == 0, seconds=4)
     store.close()  # nothing happens
     asyncio.run(store.aclose())
     # Transient: a work item that arrives while a process ends must not be completed as failed.

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 from weakref import ref
 
 import pytest
+from tests.support.waiting import wait_until
 
 from durabletask_payloads.stores._blob_client import ClientClosedError, RequestFailedError
 from durabletask_payloads.stores._threads import DaemonThreads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 NAME = "test-daemon-threads"
 
@@ -32,13 +33,6 @@ def threads() -> Iterator[DaemonThreads]:
 
 def count() -> int:
     return sum(thread.name == NAME for thread in threading.enumerate())
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
 
 
 class Payload:

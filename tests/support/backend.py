@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import itertools
-import time
 from collections import Counter
 from concurrent import futures
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -298,11 +297,3 @@ def client_on(address: str, interceptors: Sequence[object] = (), **arguments: An
     of = client.TaskHubGrpcClient
     # Any: as above.
     return of(host_address=address, interceptors=cast("Any", list(interceptors)), **{**quiet(of), **arguments})
-
-
-def wait_until(condition: Callable[[], bool], *, seconds: float = 20, what: str = "it") -> None:
-    """Wait until `condition` holds. Raises AssertionError with `what` did not happen after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
-        time.sleep(0.01)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from durabletask import entities, task
 from durabletask.client import OrchestrationState, OrchestrationStatus
-from tests.support.backend import RedeliveringBackend, client_on, wait_until, worker_on
+from tests.support.backend import RedeliveringBackend, client_on, worker_on
+from tests.support.waiting import wait_until
 
 from durabletask_payloads.interceptors import PayloadInterceptor
 

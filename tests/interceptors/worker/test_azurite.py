@@ -6,10 +6,11 @@ import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.support.backend import RedeliveringBackend, Work, running, wait_until
+from tests.support.backend import RedeliveringBackend, Work, running
 from tests.support.hub import LEDGER_ID, Hub, calls_digest, calls_produce, operates, returns
 from tests.support.proxy import HEALTHY, Fault, FaultProxy, always
 from tests.support.scripted_store import prove
+from tests.support.waiting import wait_until
 
 from durabletask_payloads import Externalizer, PayloadStore
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions

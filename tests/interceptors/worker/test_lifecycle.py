@@ -15,8 +15,9 @@ import durabletask.internal.orchestrator_service_pb2 as pb
 import pytest
 from durabletask import entities, task
 from tests.interceptors.worker.ending_probe import two_digests
-from tests.support.backend import RedeliveringBackend, wait_until, worker_on
+from tests.support.backend import RedeliveringBackend, worker_on
 from tests.support.hub import Hub, digest
+from tests.support.waiting import wait_until
 
 from durabletask_payloads import DirectoryPayloadStore, Externalizer, LargePayloadStorageOptions
 from durabletask_payloads.interceptors import PayloadInterceptor

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import durabletask.internal.orchestrator_service_pb2 as pb
 import pytest
-from tests.support.backend import RedeliveringBackend, client_on, wait_until, worker_on
+from tests.support.backend import RedeliveringBackend, client_on, worker_on
 from tests.support.fixtures import needs_sdk_payloads
 from tests.support.hub import (
     FUNCTIONS,
@@ -24,6 +24,7 @@ from tests.support.hub import (
 )
 from tests.support.scripted_store import ScriptedStore
 from tests.support.threads import our_threads
+from tests.support.waiting import wait_until
 
 from durabletask_payloads import Externalizer, InMemoryPayloadStore, PayloadStoreUnavailableError
 from durabletask_payloads.sdk import SdkPayloadStore

@@ -16,11 +16,12 @@ import durabletask.internal.orchestrator_service_pb2 as pb
 import grpc
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
-from tests.support.backend import RedeliveringBackend, wait_until
+from tests.support.backend import RedeliveringBackend
 from tests.support.hub import LEDGER_ID, Hub, calls_digest, calls_produce, operates, returns
 from tests.support.scripted_store import ScriptedStore, nothing
 from tests.support.senders import Sender
 from tests.support.threads import our_threads
+from tests.support.waiting import wait_until
 
 from durabletask_payloads import Externalizer, PayloadStoreUnavailableError
 from durabletask_payloads.interceptors import _verdict

@@ -19,10 +19,10 @@ from tests.interceptors.worker.test_table import (
     failing,
     text,
 )
-from tests.support.backend import wait_until
 from tests.support.call_forms import Form, opened
 from tests.support.observer import Seen
 from tests.support.scripted_store import MAXIMUM, prove
+from tests.support.waiting import wait_until
 
 from durabletask_payloads import (
     Abandonment,

@@ -13,12 +13,13 @@ import grpc
 import pytest
 from durabletask import task
 from google.protobuf.wrappers_pb2 import StringValue
-from tests.support.backend import RedeliveringBackend, wait_until, worker_on
+from tests.support.backend import RedeliveringBackend, worker_on
 from tests.support.call_forms import opened
 from tests.support.hub import FUNCTIONS, LEDGER, Hub, calls_digest, calls_produce, digest, produce, returns
 from tests.support.scripted_store import ScriptedStore, nothing, prove
 from tests.support.senders import Sender
 from tests.support.threads import our_threads
+from tests.support.waiting import wait_until
 
 from durabletask_payloads import Externalizer, PayloadStoreUnavailableError
 from durabletask_payloads.interceptors import PayloadInterceptor, _verdict

@@ -16,9 +16,10 @@ import durabletask.internal.orchestrator_service_pb2_grpc as stubs
 import grpc
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
-from tests.support.backend import wait_until, worker_on
+from tests.support.backend import worker_on
 from tests.support.server import METHODS, output_of
 from tests.support.threads import our_threads
+from tests.support.waiting import wait_until
 
 from durabletask_payloads import Externalizer, PayloadNotFoundError, PayloadStoreUnavailableError
 from durabletask_payloads.interceptors import PayloadInterceptor

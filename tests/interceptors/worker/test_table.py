@@ -13,9 +13,9 @@ import grpc
 import pytest
 from google.protobuf.struct_pb2 import Value
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
-from tests.support.backend import wait_until
 from tests.support.call_forms import opened
 from tests.support.scripted_store import MAXIMUM, ScriptedStore, nothing, prove
+from tests.support.waiting import wait_until
 
 from durabletask_payloads import (
     Externalizer,

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import durabletask.internal.orchestrator_service_pb2 as pb
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
-from tests.support.backend import wait_until
 from tests.support.scripted_store import MAXIMUM
 from tests.support.senders import Sender
+from tests.support.waiting import wait_until
 
 from durabletask_payloads import ExternalizePlan, Externalizer, PayloadStoreUnavailableError, interceptors
 

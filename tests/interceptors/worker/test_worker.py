@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import durabletask.internal.orchestrator_service_pb2 as pb
 import grpc
 import pytest
-from tests.support.backend import RedeliveringBackend, Work, wait_until
+from tests.support.backend import RedeliveringBackend, Work
 from tests.support.hub import (
     LEDGER_ID,
     Hub,
@@ -30,6 +30,7 @@ from tests.support.hub import (
     waits_with_lock,
 )
 from tests.support.scripted_store import MAXIMUM, ScriptedStore, prove
+from tests.support.waiting import wait_until
 
 from durabletask_payloads import (
     Externalizer,

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 from tests.slow.lifecycle.worker_probe import Held
-from tests.support.backend import RedeliveringBackend, client_on, running, wait_until
+from tests.support.backend import RedeliveringBackend, client_on, running
+from tests.support.waiting import wait_until
 
 from durabletask_payloads import DirectoryPayloadStore, Externalizer, LargePayloadStorageOptions
 from durabletask_payloads.interceptors import PayloadInterceptor
