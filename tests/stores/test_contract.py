@@ -266,7 +266,7 @@ EXPECTED = {
 
 
 BROKEN = Path(__file__).with_name("broken_stores.py")
-SHARES = 6
+SHARES = 8
 
 
 @pytest.mark.slow
