@@ -276,7 +276,7 @@ def _check_set(data: bytes) -> None:
     if isinstance(schema, Schema):
         outcome(lambda: declare(schema), CodegenError)
         for file in schema.files:
-            text = outcome(lambda file=file: print_proto(file, ""), CodegenError)  # type: ignore[misc]
+            text = outcome(lambda file=file: print_proto(file, ""), CodegenError)  # type: ignore[misc]  # mypy infers no lambda with a default
             assert isinstance(text, str | CodegenError)
 
 

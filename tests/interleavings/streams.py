@@ -217,7 +217,7 @@ def histories_against_cancel(world: World) -> None:
     call, texts, wait = _history(world, store)
     timeout = world.random.choice((None, None, 1.0))
     payloads = ClientPayloads(externalizer, "raise")
-    stream = HeldStream(call, HistoryStream(call, payloads, timeout, "order"))  # type: ignore[arg-type]
+    stream = HeldStream(call, HistoryStream(call, payloads, timeout, "order"))  # type: ignore[arg-type]  # it has what is used of one
     is_cancelled = world.chance(0.5)
     got: list[str] = []
     error: BaseException | None = None
@@ -287,7 +287,7 @@ def async_histories_against_cancel(world: World) -> None:
     async def main() -> None:
         aio_call = _AioCall(world, call)
         payloads = ClientPayloads(externalizer, "raise")
-        stream = AsyncHistoryStream(aio_call, payloads, timeout, "order")  # type: ignore[arg-type]
+        stream = AsyncHistoryStream(aio_call, payloads, timeout, "order")  # type: ignore[arg-type]  # likewise
         task = asyncio.ensure_future(read(stream))
         if how != "not":
             await asyncio.sleep(world.random.choice((0.0, 0.1, 0.6, 1.1)))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 HEX = "0123456789abcdef" * 2
 LONGEST_PREFIX = "/".join(["p" * 99] * 2) + "/" + "q" * 40
-_FROM_URL = cast("Callable[[str], S3Store]", S3Store.from_url)  # pyright: ignore[reportUnknownMemberType]
+_FROM_URL = cast("Callable[[str], S3Store]", S3Store.from_url)  # pyright: ignore[reportUnknownMemberType] # as its stub is
 OTHER_TOKENS = ("blob:v1:container:" + HEX, "blob:v2:https://a.blob.core.windows.net/container/" + HEX)
 
 
