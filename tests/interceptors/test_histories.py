@@ -12,14 +12,18 @@ import durabletask.internal.orchestrator_service_pb2 as pb
 import grpc
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
-from tests.support.call_forms import AioForm, opened
+from tests.support.call_forms import AioForm, SyncForm, opened
 from tests.support.senders import Sender, ends_with_an_error, read_all
 from tests.support.waiting import wait_until
 
 from durabletask_payloads import Externalizer, PayloadNotFoundError
+from durabletask_payloads.interceptors import PayloadInterceptor
 
 if TYPE_CHECKING:
-    from tests.support.call_forms import Form
+    from collections.abc import Callable, Iterator
+
+    from google.protobuf.message import Message
+    from tests.support.call_forms import Form, Stream
     from tests.support.scripted_store import ScriptedStore
     from tests.support.server import ScriptedServer
 
@@ -29,6 +33,10 @@ LARGE = "x" * 5_000
 def chunk(number: int, text: str) -> pb.HistoryChunk:
     event = pb.HistoryEvent(eventId=number, eventRaised=pb.EventRaisedEvent(input=StringValue(value=text)))
     return pb.HistoryChunk(events=[event])
+
+
+def chunks_of(stream: Stream) -> list[pb.HistoryChunk]:
+    return [message for message in read_all(stream) if isinstance(message, pb.HistoryChunk)]
 
 
 @pytest.mark.parametrize("kind", ["sync", "aio"])
@@ -61,12 +69,8 @@ def test_a_history_keeps_its_order_where_what_is_later_is_there_first(
     )
     sender.ended.set()
     server.answers["StreamInstanceHistory"] = sender
-    received = read_all(form.stream("StreamInstanceHistory", pb.StreamInstanceHistoryRequest(instanceId="order-1")))
-    values: list[str] = []
-    for message in received:
-        assert isinstance(message, pb.HistoryChunk)
-        values += [event.eventRaised.input.value for event in message.events]
-    assert values == texts
+    received = chunks_of(form.stream("StreamInstanceHistory", pb.StreamInstanceHistoryRequest(instanceId="order-1")))
+    assert [event.eventRaised.input.value for message in received for event in message.events] == texts
 
 
 def test_a_history_with_a_payload_that_is_gone_is_our_error_with_instance_and_field(
@@ -82,6 +86,90 @@ def test_a_history_with_a_payload_that_is_gone_is_our_error_with_instance_and_fi
         stream.next()
     assert sender.was_cancelled.wait(30)
     wait_until(lambda: not form.left_over(), what="the end of all that is ours")
+
+
+class PanicError(BaseException):
+    """As an extension in Rust raises it: no Exception."""
+
+
+def test_whatever_a_store_raises_ends_a_history(form: Form, server: ScriptedServer, store: ScriptedStore) -> None:
+    def panic(payload: bytes) -> None:
+        raise PanicError
+
+    store.downloading = panic
+    sender = Sender(chunk(0, store.upload(LARGE.encode())))
+    server.answers["StreamInstanceHistory"] = sender
+    stream = form.stream("StreamInstanceHistory", pb.StreamInstanceHistoryRequest())
+    with pytest.raises(PanicError):
+        stream.next()
+    assert sender.was_cancelled.wait(30)
+    wait_until(lambda: not form.left_over(), what="the end of all that is ours")
+
+
+@pytest.mark.parametrize("name", ["durabletask-payloads-reader", "durabletask-payloads-deexternalize_1"])
+def test_a_history_without_a_further_thread(
+    name: str,
+    address: str,
+    externalizer: Externalizer,
+    server: ScriptedServer,
+    store: ScriptedStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is read without those of the pool; without its reader it ends with what Python says."""
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == name:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    store.delay = lambda payload: 0.1  # the first thread is not idle when there is something for the next one
+    sender = Sender(*(chunk(number, store.upload(f"{number}".encode() * 5_000)) for number in range(9)))
+    server.answers["StreamInstanceHistory"] = sender
+    with opened("sync", address, externalizer) as form:
+        stream = form.stream("StreamInstanceHistory", pb.StreamInstanceHistoryRequest())
+        if name.endswith("reader"):
+            for _ in range(2):
+                with pytest.raises(RuntimeError, match="can't start new thread"):
+                    stream.next()
+            assert sender.was_cancelled.wait(30)
+        else:
+            sender.ended.set()
+            assert [message.events[0].eventId for message in chunks_of(stream)] == list(range(9))
+            assert store.downloads == 9
+        wait_until(lambda: not form.left_over(), what="the end of all that is ours")
+
+
+class Generator(grpc.UnaryStreamClientInterceptor):
+    """An interceptor that puts a generator in the place of a call, as some do that trace."""
+
+    def intercept_unary_stream(  # type: ignore[override]  # gRPC asks for a call
+        self, continuation: Callable[..., Iterator[Message]], details: grpc.ClientCallDetails, request: Message
+    ) -> Iterator[Message]:  # pyright: ignore[reportIncompatibleMethodOverride]  # likewise
+        yield from continuation(details, request)
+
+
+def test_a_history_through_an_interceptor_that_returns_a_generator(
+    address: str, externalizer: Externalizer, server: ScriptedServer, store: ScriptedStore
+) -> None:
+    """It cannot be cancelled. The error is that of the payload all the same, and to drop it is silent."""
+    gone = store.upload(LARGE.encode())
+    store.delete(gone)
+    sender = Sender(chunk(0, store.upload(LARGE.encode())), chunk(1, gone))
+    sender.ended.set()
+    server.answers["StreamInstanceHistory"] = sender
+    with grpc.insecure_channel(address) as channel:
+        form = SyncForm(grpc.intercept_channel(channel, PayloadInterceptor(externalizer), Generator()))
+        stream = form.stream("StreamInstanceHistory", pb.StreamInstanceHistoryRequest())
+        stream.next()
+        with pytest.raises(PayloadNotFoundError):
+            stream.next()
+        dropped = form.stream("StreamInstanceHistory", pb.StreamInstanceHistoryRequest())
+        dropped.next()
+        dropped.cancel()
+        del dropped
+        wait_until(lambda: not form.left_over(), what="the end of all that is ours")
 
 
 def test_an_error_of_a_history_is_passed_on_at_once(form: Form, server: ScriptedServer, store: ScriptedStore) -> None:

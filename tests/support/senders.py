@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 class Sender:
     """Answers a streaming RPC with messages, and then waits until the client is gone or `ended` is set."""
 
-    def __init__(self, *messages: Message, code: grpc.StatusCode | None = None) -> None:
+    def __init__(
+        self, *messages: Message, code: grpc.StatusCode | None = None, details: str = "the server is going"
+    ) -> None:
         self.messages = messages
         self.code = code
+        self.details = details
         self.ended = threading.Event()
         self.was_cancelled = threading.Event()
 
@@ -30,7 +33,7 @@ class Sender:
         while context.is_active() and not self.ended.wait(0.01):
             pass
         if self.code is not None and context.is_active():
-            context.abort(self.code, "the server is going")
+            context.abort(self.code, self.details)
 
 
 def read_all(stream: Stream) -> list[Message]:

@@ -36,12 +36,20 @@ class HistoryStream(ReadAheadStream[Entry]):
             self._chunks.append(entry)
             self._changed.notify_all()
         if not entry.is_ready:
-            self._threads().submit(self._context.copy().run, self._deexternalize, entry)
+            context = self._context.copy()
+            try:
+                self._threads().submit(context.run, self._deexternalize, entry)
+            except RuntimeError:  # this process gets no more threads, or its main thread has ended
+                context.run(self._deexternalize, entry)
 
     def _deexternalize(self, entry: Entry) -> None:
+        with self._changed:
+            if entry.is_taken:  # a pool that gets no thread for it has queued it all the same
+                return
+            entry.is_taken = True
         try:
             self._payloads.deexternalize(entry.message, self._instance_id, all_or_nothing=True)
-        except Exception as error:
+        except BaseException as error:  # it is raised to the reader of the history, who would wait for ever
             entry.error = error
         with self._changed:
             entry.is_ready = True
@@ -60,7 +68,7 @@ class HistoryStream(ReadAheadStream[Entry]):
     def _is_empty(self) -> bool:
         return not self._chunks
 
-    def _wind_up(self, error: Exception | None) -> None:
+    def _wind_up(self, error: BaseException | None) -> None:
         if error is not None:  # passed on at once, whatever is still under way
             with self._changed:
                 self._chunks.clear()

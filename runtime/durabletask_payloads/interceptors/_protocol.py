@@ -40,6 +40,8 @@ _TOO_LARGE: Final = (
     "message exceeds maximum size",
     "exceeds the maximum configured message size",
 )
+# What is said of a response: by gRPC's C core on this side and on the server's, and by a server of .NET.
+_OF_A_RESPONSE: Final = ("client: received", "server: sent", "sending message exceeds")
 _DEFAULT_LIMIT: Final = 4_000_000
 
 # The timeout of a call of our own, in seconds.
@@ -144,9 +146,15 @@ def _has(message: Message, field: str) -> bool:
 def refused_for_size(details: str | None, sent_bytes: int) -> bool:
     """Return whether RESOURCE_EXHAUSTED with `details` means that the message of `sent_bytes` was too large."""
     text = (details or "").lower()
-    if "client: received" in text:  # it is the response that was too large
+    if any(phrase in text for phrase in _OF_A_RESPONSE):
         return False
-    return sent_bytes > _DEFAULT_LIMIT or any(phrase in text for phrase in _TOO_LARGE)
+    return sent_bytes > _DEFAULT_LIMIT or is_about_size(details)
+
+
+def is_about_size(details: str | None) -> bool:
+    """Return whether the `details` of RESOURCE_EXHAUSTED are about the size of a message, and not about a quota."""
+    text = (details or "").lower()
+    return any(phrase in text for phrase in _TOO_LARGE)
 
 
 def too_large(message: Message, size: int, budget: int | None) -> PayloadTooLargeError:

@@ -29,15 +29,17 @@ class Entry:
 
     Attributes:
         is_ready: whether it can be handed over.
+        is_taken: whether a thread deexternalizes it, or has done so.
         error: why it cannot be handed over.
     """
 
-    __slots__ = ("error", "is_ready", "message")
+    __slots__ = ("error", "is_ready", "is_taken", "message")
 
     def __init__(self, message: Message, is_ready: bool) -> None:
         self.message = message
         self.is_ready = is_ready
-        self.error: Exception | None = None
+        self.is_taken = False
+        self.error: BaseException | None = None
 
 
 _Entry = TypeVar("_Entry", bound=Entry)
@@ -60,7 +62,7 @@ class ReadAheadStream(ABC, Generic[_Entry]):
         self._pool: ThreadPoolExecutor | None = None
         self._is_stopping = False  # it was cancelled, or the deadline has passed
         self._has_ended = False  # nothing is read any more
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
 
     # ---- what a kind of stream adds ---------------------------------------------------------------------------
 
@@ -81,7 +83,7 @@ class ReadAheadStream(ABC, Generic[_Entry]):
         """Return whether there will be nothing to hand over once reading has ended. Called with the lock held."""
 
     @abstractmethod
-    def _wind_up(self, error: Exception | None) -> None:
+    def _wind_up(self, error: BaseException | None) -> None:
         """Finish after the last message was read."""
 
     # ---- reading ----------------------------------------------------------------------------------------------
@@ -93,9 +95,17 @@ class ReadAheadStream(ABC, Generic[_Entry]):
                 return entry.message
             if entry is not None:
                 self._put(entry)
-                self._reader = Thread(target=self._read, name="durabletask-payloads-reader", daemon=True)
-                self._reader.start()
+                self._start_reader()
         return self._wait_for_next()
+
+    def _start_reader(self) -> None:
+        self._reader = Thread(target=self._read, name="durabletask-payloads-reader", daemon=True)
+        try:
+            self._reader.start()
+        except RuntimeError as error:  # this process gets no more threads: nobody would read on
+            self._is_stopping = True
+            self._cancel_call()
+            self._end(error)
 
     def _read_one(self) -> _Entry | None:
         try:
@@ -107,14 +117,20 @@ class ReadAheadStream(ABC, Generic[_Entry]):
         return None
 
     def _read(self) -> None:
-        while not self._is_stopping:
-            entry = self._read_one()
-            if entry is None:
-                return
-            self._put(entry)
-        self._end(None)
+        try:
+            while not self._is_stopping:
+                entry = self._read_one()
+                if entry is None:
+                    return
+                self._put(entry)
+        except BaseException as error:  # whoever waits for a message would wait for ever
+            self._is_stopping = True
+            self._cancel_call()
+            self._end(error)
+        else:
+            self._end(None)
 
-    def _end(self, error: Exception | None) -> None:
+    def _end(self, error: BaseException | None) -> None:
         try:
             self._wind_up(error)
         finally:
@@ -160,13 +176,18 @@ class ReadAheadStream(ABC, Generic[_Entry]):
                 self._error = self._error or _cancelled()
             self._is_stopping = True
             self._changed.notify_all()
-        return self._call.cancel()
+        return self._cancel_call()
+
+    def _cancel_call(self) -> bool:
+        """Cancel the call, and return what it returns. An interceptor below may have put an iterator in its place."""
+        cancel = getattr(self._call, "cancel", None)
+        return cancel is not None and bool(cancel())
 
     def drop(self) -> None:
         """End it, since nobody can read it any more. Takes no lock of ours: a garbage collection may call it."""
         if not self._has_ended:
             self._is_stopping = True
-            self._call.cancel()
+            self._cancel_call()
 
 
 class HeldStream(WrappedCall, Generic[_Entry]):

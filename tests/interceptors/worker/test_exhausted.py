@@ -40,8 +40,14 @@ TOO_LARGE = {
     ".NET": "The received message exceeds the maximum configured message size.",
 }
 OTHER = ["quota exceeded", "throttled", "", "too many requests", "the maximum number of messages is exceeded"]
+OF_A_RESPONSE = [
+    "CLIENT: Received message larger than max (5000000 vs. 4194304)",
+    "SERVER: Sent message larger than max (5000000 vs. 4194304)",
+    "Sending message exceeds the maximum configured message size.",
+]
 too_large_texts = pytest.mark.parametrize("details", TOO_LARGE.values(), ids=TOO_LARGE)
 other_texts = pytest.mark.parametrize("details", OTHER)
+quota_or_response = pytest.mark.parametrize("details", OTHER + OF_A_RESPONSE)
 
 
 class Kind(NamedTuple):
@@ -246,7 +252,7 @@ def test_a_substitute_that_is_refused_too_is_left_to_the_worker(
 
 
 @all_kinds
-@other_texts
+@quota_or_response
 @pytest.mark.parametrize("cuttable", [True, False], ids=["cuttable", "whole"])
 def test_a_completion_that_meets_a_quota_is_left_to_the_worker(
     kind: Kind, details: str, cuttable: bool, arrived: None, form: Form, server: ScriptedServer, store: ScriptedStore
@@ -329,7 +335,7 @@ def test_a_request_that_is_too_large_by_its_answer_is_our_error_with_the_largest
 
 
 @both_forms
-@other_texts
+@quota_or_response
 def test_a_request_that_meets_a_quota_gets_the_error_as_it_came(
     client: str, details: str, address: str, externalizer: Externalizer, server: ScriptedServer, store: ScriptedStore
 ) -> None:

@@ -203,7 +203,7 @@ def test_an_item_that_alone_is_bad_ends_with_the_last_round_that_counts(
     instance = hub.client.schedule_new_orchestration(orchestrator, input=bad)
     store.uploading = store.downloading = check
     hub.start()
-    wait_until(lambda: len(rounds) == 1, what="the first round")
+    wait_until(lambda: len(rounds) >= 1, what="the first round")
     ended: list[Any] = []
     waiter = threading.Thread(target=lambda: ended.append(hub.end_of_raw(instance)), daemon=True)
     waiter.start()
@@ -249,7 +249,7 @@ def test_stop_of_the_worker_ends_all_waiting(
         monkeypatch.setattr(_verdict, "_FIRST_DELAY_SECONDS", 0.01)
     worker = hub.start()
     if is_known:
-        wait_until(lambda: hub.backend.asked_to_abandon == 1, what="the first answer")
+        wait_until(lambda: hub.backend.asked_to_abandon >= 1, what="the first answer")
         monkeypatch.setattr(_verdict, "_FIRST_DELAY_SECONDS", 60.0)
     failures = outage.failures
     wait_until(lambda: outage.failures > failures or (not is_known and failures > 0), what="a failure")
@@ -339,7 +339,7 @@ def test_a_completion_that_waits_ends_with_its_stream(
 
     completing = threading.Thread(target=complete, daemon=True)
     completing.start()
-    wait_until(lambda: outage.failures == 1, what="the failure")
+    wait_until(lambda: outage.failures >= 1, what="the failure")
     time.sleep(0.05)  # until it waits; if it does not yet, it finds the stream ended
     if how == "cancelled":
         stream.cancel()

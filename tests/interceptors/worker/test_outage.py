@@ -243,13 +243,13 @@ def test_items_that_wait_for_a_minute_are_abandoned_at_once_after_the_first_succ
         received: list[Message] = []
         reading = threading.Thread(target=lambda: received.append(stream.next()), daemon=True)
         reading.start()
-        wait_until(lambda: len(failures) == 20, what="the outage")
+        wait_until(lambda: len(failures) >= 20, what="the outage")
         waiting = 20 - len(server.named("AbandonTaskActivityWorkItem"))
         assert waiting >= 10  # from the ninth on it is more than 45 s
         is_back.set()
         reading.join(30)
         assert len(received) == 1
-        wait_until(lambda: len(server.named("AbandonTaskActivityWorkItem")) == 20, what="the abandonment")
+        wait_until(lambda: len(server.named("AbandonTaskActivityWorkItem")) >= 20, what="the abandonment")
         stream.cancel()
     wait_until(lambda: not stream_threads(), what="the end of our threads")
 
@@ -490,7 +490,7 @@ def test_a_channel_that_is_closed_meanwhile_ends_all_threads_without_an_error(
         wait_until(lambda: ended == ["token-1"], what="the item")
         threads.append(threading.Thread(target=complete, daemon=True))
         threads[1].start()
-    wait_until(lambda: len(failures) == 1, what="the failure")
+    wait_until(lambda: len(failures) >= 1, what="the failure")
     if what == "is being abandoned":
         assert asked.wait(10)
     channel.close()

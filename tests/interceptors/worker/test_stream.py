@@ -255,17 +255,54 @@ def test_an_item_that_waits_to_be_given_back_is_given_back_when_the_stream_ends(
     assert_given_back(server)
 
 
-def test_a_history_over_the_receive_limit_is_logged_with_the_remedy(
-    form: Form, server: ScriptedServer, caplog: pytest.LogCaptureFixture
+def test_items_are_given_back_though_the_first_time_there_is_no_thread_for_it(
+    form: Form, server: ScriptedServer, store: ScriptedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sender = Sender(code=grpc.StatusCode.RESOURCE_EXHAUSTED)
+    start = threading.Thread.start
+    refused: list[str] = []
+
+    def refuse_once(thread: threading.Thread) -> None:
+        if "abandoner" in thread.name and not refused:
+            refused.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    def fail(payload: bytes) -> None:
+        raise TimeoutError("no answer")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse_once)
+    store.downloading = fail
+    sender = Sender(*(activity(token, store.upload(LARGE.encode())) for token in ("first", "second")))
+    server.answers["GetWorkItems"] = sender
+    stream = form.stream("GetWorkItems", pb.GetWorkItemsRequest(), timeout=30)
+    reader = threading.Thread(target=lambda: ends_with_an_error(stream))
+    reader.start()
+    wait_until(lambda: len(server.named("AbandonTaskActivityWorkItem")) >= 2, what="the abandonment")
+    assert len(refused) == 1
+    stream.cancel()
+    reader.join(30)
+
+
+@pytest.mark.parametrize(
+    ("details", "is_size"),
+    [
+        ("CLIENT: Received message larger than max (5000000 vs. 4194304)", True),
+        ("SERVER: Sent message larger than max (5000000 vs. 4194304)", True),
+        ("Too many requests: the task hub is throttled", False),
+    ],
+    ids=["received", "sent", "throttled"],
+)
+def test_a_history_over_the_receive_limit_is_logged_with_the_remedy_and_a_quota_is_not(
+    form: Form, server: ScriptedServer, caplog: pytest.LogCaptureFixture, details: str, is_size: bool
+) -> None:
+    sender = Sender(code=grpc.StatusCode.RESOURCE_EXHAUSTED, details=details)
     sender.ended.set()
     server.answers["GetWorkItems"] = sender
     stream = form.stream("GetWorkItems", pb.GetWorkItemsRequest())
     with caplog.at_level(logging.ERROR), pytest.raises(grpc.RpcError):
         stream.next()
-    assert "GrpcChannelOptions(max_receive_message_length=...)" in caplog.text
-    assert "threshold_bytes" in caplog.text
+    for remedy in ("GrpcChannelOptions(max_receive_message_length=...)", "threshold_bytes"):
+        assert (remedy in caplog.text) is is_size
 
 
 def test_a_completion_that_finds_the_store_down_after_the_stream_has_ended_is_given_back_at_once(

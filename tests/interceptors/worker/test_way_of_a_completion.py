@@ -191,7 +191,7 @@ def test_a_completion_that_is_abandoned_goes_through_six_modules(
             form.call(kind.rpc, kind.completion(LARGE))
 
     modules = modules_of(call)
-    wait_until(lambda: len(server.named(kind.abandon)) == 1, what="the abandonment")
+    wait_until(lambda: len(server.named(kind.abandon)) >= 1, what="the abandonment")
     assert server.named(kind.rpc) == []
     assert len(modules) <= 6, modules
 

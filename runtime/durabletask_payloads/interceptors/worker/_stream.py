@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from contextlib import suppress
 from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 import grpc
 
 from durabletask_payloads.interceptors._peers import look_for_client_without
-from durabletask_payloads.interceptors._protocol import OWN_TIMEOUT_SECONDS, log
+from durabletask_payloads.interceptors._protocol import OWN_TIMEOUT_SECONDS, is_about_size, log
 from durabletask_payloads.interceptors._read_ahead import Entry, ReadAheadStream
 from durabletask_payloads.interceptors._verdict import Abandon
 from durabletask_payloads.observers._safe import within
@@ -155,7 +154,7 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
             self._resolving.discard(id(item))
             self._is_stopping = True
             self._changed.notify_all()
-            self._call.cancel()
+            self._cancel_call()
 
     def _deexternalize(self, entry: _Arrived, item: WorkItem) -> None:
         work = cast("pb.WorkItem", entry.message)  # as in _look_at
@@ -258,8 +257,10 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
         self._due.append(_Due(item, None if self.can_abandon else entry, abandon, time.monotonic()))
         if self._abandoner is None and not self._is_stopping:
             self._abandoner = Thread(target=self._abandon_when_due, name="durabletask-payloads-abandoner", daemon=True)
-            with suppress(RuntimeError):  # the interpreter shuts down: the server delivers it again
+            try:
                 self._abandoner.start()
+            except RuntimeError:  # the interpreter shuts down, or there are no more threads: the next item tries again
+                self._abandoner = None
         self._changed.notify_all()
 
     def _abandon_when_due(self) -> None:
@@ -292,7 +293,7 @@ class WorkItemStream(ReadAheadStream[_Arrived]):
         else:
             self._held.pop(id(item), None)
 
-    def _wind_up(self, error: Exception | None) -> None:
+    def _wind_up(self, error: BaseException | None) -> None:
         _log_if_exhausted(error)
         with self._changed:
             self._is_channel_closed = self._is_channel_closed or _is_of_closed_channel(error)
@@ -366,7 +367,9 @@ def _is_of_closed_channel(error: BaseException | None) -> bool:
 
 def _log_if_exhausted(error: BaseException | None) -> None:
     """Log the remedy when GetWorkItems ended because a work item was too large for the worker."""
-    if isinstance(error, grpc.RpcError) and error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+    if not isinstance(error, grpc.RpcError) or error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return
+    if is_about_size(error.details()):  # otherwise it is a quota, of which the SDK tells
         log.error(
             "stream of work items ended code=RESOURCE_EXHAUSTED details=%s remedy=a history is larger than the worker "
             "may receive, since many payloads that are each under the threshold add up: raise the limit, as "
