@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 import threading
+from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,10 @@ from tests.support.threads import our_threads
 from tests.support.waiting import wait_until
 
 from durabletask_payloads import Externalizer, LargePayloadStorageOptions, PayloadStoreUnavailableError
+from durabletask_payloads.externalizer._transfers import Transfers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from types import FrameType
 
 SMALL = LargePayloadStorageOptions(threshold_bytes=1_000, enable_compression=False)
@@ -140,3 +142,33 @@ def test_a_failure_when_there_is_no_further_thread_leaves_no_upload_behind(monke
             externalizer.externalize(tasks(payload("bad"), payload("slow")))
         assert externalizer.stats.uploads == 1
     assert store.tokens == ()
+
+
+def _undo_nothing(_results: Iterable[int]) -> None:
+    """Take nothing back: no transfer fails here."""
+
+
+@pytest.mark.parametrize("undo", [None, _undo_nothing], ids=["download", "upload"])
+def test_transfers_are_looked_at_a_few_times_each_however_many_there_are(
+    undo: Callable[[Iterable[int]], None] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+
+    def count(name: str) -> None:
+        look = getattr(Future, name)
+
+        def counted(future: Future[int], *args: object) -> object:
+            looks.append(name)
+            return look(future, *args)
+
+        monkeypatch.setattr(Future, name, counted)
+
+    for name in ("done", "running", "cancelled", "cancel", "exception", "result"):
+        count(name)
+    items = range(200)
+    transfers = Transfers(2)
+    try:
+        assert transfers.each(abs, items, undo=undo) == list(items)
+    finally:
+        transfers.close()
+    assert len(looks) < 10 * len(items)

@@ -72,11 +72,15 @@ class Transfers:
         own, rest = (items[:1], items[1:]) if takes_part else ((), items)
         results: list[_Result] = []
         shares: list[Future[_Result]] = []
+        failed: list[int] = []  # which of them: after each share no more is looked at than this
         try:
-            shares.extend(self._submit(partial(transfer, item)) for item in rest)
+            for number, item in enumerate(rest):
+                shares.append(self._submit(partial(transfer, item)))
+                shares[-1].add_done_callback(partial(_note_failure, failed, number))
             results.extend(transfer(item) for item in own)
             for item, share in zip(rest, shares, strict=True):
-                _raise_first_error(shares)
+                if failed:
+                    shares[failed[0]].result()
                 # One that no thread has begun is done here: a thread of the pool must not wait for a free one.
                 results.append(transfer(item) if takes_part and share.cancel() else share.result())
             return results
@@ -206,7 +210,6 @@ async def settled(future: Future[_Result]) -> None:
     await done.wait()
 
 
-def _raise_first_error(shares: Iterable[Future[_Result]]) -> None:
-    for share in shares:
-        if share.done() and not share.cancelled():
-            share.result()
+def _note_failure(failed: list[int], number: int, share: Future[_Result]) -> None:
+    if not share.cancelled() and share.exception() is not None:
+        failed.append(number)
