@@ -118,6 +118,31 @@ def test_a_connection_string_of_the_environment(monkeypatch: pytest.MonkeyPatch)
     assert azure("azure://another/container").options.connection_string is None
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "account", "is_of_it"),
+    [
+        ("https://account.blob.core.windows.net/", "account", True),
+        ("https://Account.blob.core.windows.net", "ACCOUNT", True),
+        ("https://account.z1.blob.storage.azure.net/", "account", True),
+        ("https://account.blob.core.windows.net/", "account.blob.core.windows.net", True),
+        ("https://payloads.custom.example/", "payloads.custom.example", True),
+        ("https://account.blob.core.windows.net/", "another", False),
+        ("https://account.blob.core.windows.net/", "account.blob.core.chinacloudapi.cn", False),
+        ("https://account.custom.example/", "account", False),
+        ("https://[account/", "account", False),
+        ("", "account", False),
+    ],
+)
+def test_a_connection_string_without_a_name(
+    endpoint: str, account: str, is_of_it: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the portal makes one of a signature. It is taken for the account at its BlobEndpoint, and for no other."""
+    text = f"BlobEndpoint={endpoint};QueueEndpoint=https://account.queue.core.windows.net/;SharedAccessSignature="
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", text + SIGNATURE)
+    options = azure(f"azure://{account}/container").options
+    assert options.connection_string == (text + SIGNATURE if is_of_it else None)
+
+
 def test_an_identity() -> None:
     assert isinstance(azure().options.credential, DefaultAzureCredential)
 

@@ -158,12 +158,17 @@ def checked_account_url(url: str, setting: str) -> str:
     if _OTHER_HOST.search(host):
         host = _OTHER_HOST.sub(r".blob.\2.", host)
         raise ValueError(f"{setting} is of another service than Blob Storage: use https://{host}")
-    if _BLOB_HOST.search(host) and normal.count("/") > 2:
+    if is_blob_host(host) and normal.count("/") > 2:
         container = "container_name=..." if setting != _LOCATION else "one segment behind it"
         raise ValueError(
             f"{setting} must have no path: use {normal.rpartition('/')[0]}, and name the container with {container}"
         )
     return normal
+
+
+def is_blob_host(host: str) -> bool:
+    """Return whether `host`, in lower case, is one of Azure's own for Blob Storage, of whichever cloud."""
+    return _BLOB_HOST.search(host) is not None
 
 
 def check_connection_string(text: str) -> None:

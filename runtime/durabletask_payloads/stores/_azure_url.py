@@ -6,7 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from ._azure_options import connection_parts
+from ._azure_options import connection_parts, is_blob_host
 from ._tokens import DEFAULT_CONTAINER
 from .azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _LOCATION: Final = re.compile(
     r"[a-z]+:(?://(?P<host>[A-Za-z0-9.-]*|\[[0-9a-f:.]+\])(?P<port>:[0-9]{1,5})?(?:/(?P<container>[A-Za-z0-9_.-]*))?/?)?"
 )
+# What may be an account of `azure://` in a connection string that has its URL only: no emulator.
+_BLOB_ENDPOINT: Final = re.compile(r"https?://(?P<host>[a-z0-9.-]+)/*")
 # Azurite's own, published account: no secret.
 _AZURITE_ACCOUNT: Final = "devstoreaccount1"
 _AZURITE_KEY: Final = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -33,7 +35,7 @@ def azure_store(url: str, credential: Credential | None, options: Mapping[str, A
     if credential is None:
         text = os.environ.get("AZURE_STORAGE_CONNECTION_STRING", "")
         key = _of_account(account)
-        if key is None and connection_parts(text).get("ACCOUNTNAME", "").lower() == account.lower():
+        if key is None and _is_of_account(text, host.lower()):
             return BlobPayloadStore(
                 BlobPayloadStoreOptions(container_name=container, connection_string=text, **options)
             )
@@ -64,6 +66,20 @@ def _of_account(account: str) -> str | None:
     if named and named.lower() != account.lower():
         return None
     return os.environ.get("AZURE_STORAGE_KEY") or os.environ.get("AZURE_STORAGE_SAS_TOKEN") or None
+
+
+def _is_of_account(connection_string: str, host: str) -> bool:
+    """Return whether a connection string is of the account at `host`, which may be its name alone, in lower case.
+
+    The portal's strings with a signature have no AccountName. Another host may begin with the name of an account too.
+    """
+    parts = {name: value.lower() for name, value in connection_parts(connection_string).items()}
+    if name := parts.get("ACCOUNTNAME"):
+        return name == host.partition(".")[0]
+    endpoint = _BLOB_ENDPOINT.fullmatch(parts.get("BLOBENDPOINT", ""))
+    if endpoint is None:
+        return False
+    return endpoint["host"] == host or (is_blob_host(endpoint["host"]) and endpoint["host"].partition(".")[0] == host)
 
 
 def _identity() -> Credential:
