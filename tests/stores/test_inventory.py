@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from azure.storage.blob import BlobServiceClient
@@ -22,7 +23,8 @@ from durabletask_payloads import (
     PayloadStoreUnavailableError,
 )
 from durabletask_payloads.stores._blob_client import Attempt, BlobProperties, RequestFailedError
-from durabletask_payloads.stores._inventory import ListedStore, PayloadInventory, StoredPayload, inventory_of
+from durabletask_payloads.stores._directory_inventory import DirectoryInventory
+from durabletask_payloads.stores._inventory import REST, ListedStore, PayloadInventory, StoredPayload, inventory_of
 from durabletask_payloads.stores._notes import NotedContainer, note_name
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
 
@@ -237,6 +239,41 @@ class TestDirectory:
         (tmp_path / "durabletask-payloads").chmod(0o300)
         with pytest.raises(PayloadAccessDeniedError):
             list(store.inventory().list_payloads(""))
+
+    @pytest.mark.parametrize(("refused", "partition"), [("", None), ("foreign", REST), ("ab/foreign", "ab")])
+    def test_no_right_to_look(
+        self, tmp_path: Path, refused: str, partition: str | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As below a folder that may be listed, and not searched. The doctor takes no other errors for findings."""
+        store = DirectoryPayloadStore(tmp_path)
+        store.upload(b"x")
+        path = tmp_path / "durabletask-payloads" / refused
+        path.parent.mkdir(exist_ok=True)
+        if refused:
+            path.touch()
+        look = os.stat
+
+        def stat(where: str | os.PathLike[str], **rest: Any) -> os.stat_result:
+            if os.fspath(where) == str(path):
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return look(where, **rest)
+
+        inventory = store.inventory()
+        assert isinstance(inventory, DirectoryInventory)
+        monkeypatch.setattr(os, "stat", stat)  # root may read everything, so chmod would prove nothing
+        with pytest.raises(PayloadAccessDeniedError, match="'durabletask-payloads'"):
+            inventory.has_container() if partition is None else list(inventory.list_payloads(partition))
+
+    def test_what_is_deleted_while_it_is_listed(self, tmp_path: Path) -> None:
+        store = DirectoryPayloadStore(tmp_path)
+        store.upload(b"x")
+        folder = tmp_path / "durabletask-payloads"
+        for name in ("one", "two"):
+            (folder / name).touch()
+        listed = iter(store.inventory().list_payloads(REST))
+        gone = {"one", "two"} - {next(listed).name}
+        (folder / gone.pop()).unlink()
+        assert list(listed) == []
 
 
 def test_a_store_that_cannot_be_listed() -> None:

@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -161,7 +162,15 @@ class DirectoryPayloadStore(TokenStore):
         from ._directory_inventory import DirectoryAccess, DirectoryInventory  # for operators: 4 ms of the import
 
         return DirectoryInventory(
-            DirectoryAccess(self._path, self._container, self._opened, self._checked, self.upload, self.delete)
+            DirectoryAccess(
+                path=self._path,
+                container=self._container,
+                opened=self._opened,
+                translated=partial(self._translated, self._location()),
+                checked=self._checked,
+                upload=self.upload,
+                delete=self.delete,
+            )
         )
 
     @contextmanager
@@ -171,10 +180,14 @@ class DirectoryPayloadStore(TokenStore):
 
     @contextmanager
     def _checked(self) -> Generator[None]:
-        where = f"container {self._container!r}"
+        where = self._location()
         with self._translated(where), self._folder_to_read(where) as folder:
             self._require_marker(folder, where)
             yield
+
+    def _location(self) -> str:
+        """Return what takes the place of a token in errors that are of no payload."""
+        return f"container {self._container!r}"
 
     # ---- payload files ------------------------------------------------------------------------------------------
 

@@ -34,8 +34,8 @@ class DirectoryAccess:
         path: the folder of the container.
         container: its name in tokens.
         opened: opens the file of a token. Raises as `PayloadStore.download`.
-        checked: raises errors of this package for those of the file system, after it has checked that the folder is
-            there, with its marker.
+        translated: raises errors of this package for those of the file system.
+        checked: does so too, after it has checked that the folder is there, with its marker.
         upload: as that of a store.
         delete: as that of a store.
     """
@@ -43,6 +43,7 @@ class DirectoryAccess:
     path: Path
     container: str
     opened: Callable[[str], AbstractContextManager[BinaryIO]]
+    translated: Callable[[], AbstractContextManager[None]]
     checked: Callable[[], AbstractContextManager[None]]
     upload: Callable[[bytes], str]
     delete: Callable[[str], None]
@@ -77,7 +78,7 @@ class DirectoryInventory:
                     yield self._payload(name)
                 else:
                     yield self._foreign(f"{partition}/{name}")
-            except (PayloadNotFoundError, FileNotFoundError):
+            except PayloadNotFoundError:
                 pass  # deleted meanwhile
 
     def look(self, token: str) -> StoredPayload:
@@ -122,8 +123,11 @@ class DirectoryInventory:
             self._access.delete(token)
 
     def has_container(self) -> bool:
-        if not self._access.path.exists():
-            return False
+        with self._access.translated():
+            try:
+                os.stat(self._access.path)
+            except FileNotFoundError:
+                return False
         with self._access.checked(), os.scandir(self._access.path) as names:
             next(names, None)
         return True
@@ -153,7 +157,11 @@ class DirectoryInventory:
             return self._foreign(f"{name[:2]}/{name}")
 
     def _foreign(self, path: str) -> StoredPayload:
-        status = os.stat(self._access.path / path, follow_symlinks=False)
+        with self._access.checked():
+            try:
+                status = os.stat(self._access.path / path, follow_symlinks=False)
+            except FileNotFoundError as error:
+                raise PayloadNotFoundError(f"{path}: file not found: it was deleted while it was listed") from error
         modified, etag = _modified(status), _etag(status)
         return StoredPayload(path, "", status.st_size, modified, etag, False, None, None, None)
 
