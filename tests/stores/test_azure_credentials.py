@@ -77,6 +77,14 @@ def test_a_credential_that_is_broken(kind: type[Sync], answer: Callable[[], obje
 
 
 @pytest.mark.parametrize("kind", [Sync, Async])
+def test_a_credential_that_gets_no_thread(kind: type[Sync]) -> None:
+    """That says nothing about the credential: it is no refusal, which would be final."""
+    credential = kind(raising(RuntimeError("can't start new thread")))
+    with store_with(credential) as store, pytest.raises(PayloadStoreUnavailableError, match="gets no more threads"):
+        store.upload(b"1")
+
+
+@pytest.mark.parametrize("kind", [Sync, Async])
 def test_a_credential_that_blocks(kind: type[Sync]) -> None:
     going = threading.Event()
     store = store_with(kind(going.wait))

@@ -146,6 +146,26 @@ def test_closed_without_use(options: BlobPayloadStoreOptions) -> None:
     assert store_threads() == []
 
 
+@pytest.mark.parametrize("refused", ["", "asyncio"], ids=["no thread", "no thread to resolve a name"])
+def test_no_more_threads(options: BlobPayloadStoreOptions, refused: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name.startswith(refused):
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    assert options.connection_string is not None
+    by_name = options.connection_string.replace("127.0.0.1", "localhost")
+    with BlobPayloadStore(replace(options, connection_string=by_name, retries=0)) as store:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start)
+            with pytest.raises(PayloadStoreUnavailableError, match="this process gets no more threads") as caught:
+                store.upload(b"1")
+        assert not caught.value.permanent
+        assert store.download(store.upload(b"2")) == b"2"
+
+
 @both_forms
 def test_closed_in_the_middle(options: BlobPayloadStoreOptions, proxy: FaultProxy, form: Form) -> None:
     store = BlobPayloadStore(options)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import pytest
 from tests.support.store_forms import Form, both_forms
 
-from durabletask_payloads._errors import PayloadNotFoundError, PayloadTokenError, PayloadTooLargeError
+from durabletask_payloads._errors import (
+    PayloadNotFoundError,
+    PayloadStoreUnavailableError,
+    PayloadTokenError,
+    PayloadTooLargeError,
+)
 from durabletask_payloads._options import LargePayloadStorageOptions
 from durabletask_payloads.stores import DirectoryPayloadStore, InMemoryPayloadStore
 from durabletask_payloads.stores._tokens import PayloadToken
@@ -186,6 +193,24 @@ def test_container_name_is_checked(tmp_path: Path) -> None:
         DirectoryPayloadStore(tmp_path, container_name="No")
     with pytest.raises(ValueError, match="container_name is 'No'"):
         BlobPayloadStoreOptions(container_name="No", connection_string="UseDevelopmentStorage=true")
+
+
+def test_an_asynchronous_call_that_gets_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = DirectoryPayloadStore(tmp_path)
+    token = store.upload(b"1")
+
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def calls() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start)
+            for call in (store.upload_async(b"2"), store.download_async(token), store.delete_async(token)):
+                with pytest.raises(PayloadStoreUnavailableError, match="this process gets no more threads"):
+                    await call
+
+    asyncio.run(calls())
+    assert store.download(token) == b"1"
 
 
 def test_in_memory_shows_what_it_holds() -> None:

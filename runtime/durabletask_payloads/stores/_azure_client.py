@@ -27,7 +27,16 @@ from ._azure_errors import error_code, failure_of
 from ._azure_options import connection_parts
 from ._azure_transport import TrackedConnections, Transport
 from ._background_loop import BackgroundLoop
-from ._blob_client import Attempt, BlobProperties, Body, ClientClosedError, is_of_shutdown
+from ._blob_client import (
+    NO_THREADS,
+    Attempt,
+    BlobProperties,
+    Body,
+    ClientClosedError,
+    RequestFailedError,
+    is_of_shutdown,
+    lacks_threads,
+)
 from ._codec import longest_body, too_large
 from ._tokens import PayloadToken, normal_account_url
 
@@ -169,9 +178,11 @@ class AzureClient:
             # ValueError: a response without the headers of Blob Storage, from something else.
             except (AzureError, OSError, asyncio.TimeoutError, ValueError) as error:
                 raise failure_of(error, place.account_url or self._account_url) from error
-            except RuntimeError as error:  # aiohttp needs a thread, to look for a proxy
+            except RuntimeError as error:  # threads look for a proxy, resolve names and ask for tokens
                 if is_of_shutdown(error):
                     raise asyncio.CancelledError from None  # as all that runs when the loop is stopped
+                if lacks_threads(error):
+                    raise RequestFailedError(trouble=NO_THREADS) from error
                 raise
 
         async def within() -> _T:  # which makes nothing that is never awaited, if it never begins
@@ -264,8 +275,8 @@ class GuardedCredential:
             raise
         # Some would end the loop, and with it all that waits for it.
         except (Exception, SystemExit, KeyboardInterrupt) as error:
-            if isinstance(error, RuntimeError) and is_of_shutdown(error):
-                raise
+            if isinstance(error, RuntimeError) and (is_of_shutdown(error) or lacks_threads(error)):
+                raise  # which says nothing about the credential
             raise self._is_broken(f"raised {type(error).__name__}") from error
         # Anything can come from a class of somebody else, and would fail in the depths of the client.
         text: object = getattr(token, "token", None)

@@ -9,6 +9,8 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
+from ._blob_client import lacks_threads, no_thread
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
@@ -24,6 +26,10 @@ class BackgroundLoop:
     Args:
         name: the thread's name.
         on_stop: is awaited in the thread when everything else in it has ended.
+
+    Raises:
+        RequestFailedError: the process gets no more threads.
+        ClientClosedError: it ends.
     """
 
     def __init__(self, name: str, on_stop: Callable[[], Awaitable[None]]) -> None:
@@ -32,7 +38,10 @@ class BackgroundLoop:
         self._lock = threading.Lock()
         self._ended = False
         self._thread = threading.Thread(target=self._run, args=(started, on_stop), name=name, daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise no_thread(error) from error
         self._loop, self._stopping = started.result()
 
     @property
@@ -68,8 +77,8 @@ class BackgroundLoop:
         try:
             asyncio.run(self._serve(started, on_stop))
         except RuntimeError as error:
-            # At exit Python 3.12 refuses the thread in which asyncio ends its executor: the last thing that it does.
-            if "shutdown" not in str(error):
+            # Of the thread in which asyncio ends its executor, the last thing it does: Python 3.12 refuses it at exit.
+            if not ("shutdown" in str(error) or lacks_threads(error)):
                 raise
 
     async def _serve(

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from durabletask_payloads._errors import PayloadStoreUnavailableError
 from durabletask_payloads._lifecycle import Closing
 
+from ._blob_client import lacks_threads
 from ._tokens import TOKEN_PREFIXES, PayloadToken
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from durabletask_payloads._options import LargePayloadStorageOptions
+
+_T = TypeVar("_T")
 
 
 class StoreOptions(Protocol):
@@ -96,7 +103,7 @@ class PayloadStore(Closing, ABC):
 
     async def upload_async(self, data: bytes, *, instance_id: str | None = None) -> str:
         """Do the same as `upload` in a thread. A cancelled call may still store `data`."""
-        return await asyncio.to_thread(self.upload, data, instance_id=instance_id)
+        return await _in_thread(partial(self.upload, data, instance_id=instance_id))
 
     @abstractmethod
     def download(self, token: str) -> bytes:
@@ -113,7 +120,7 @@ class PayloadStore(Closing, ABC):
 
     async def download_async(self, token: str) -> bytes:
         """Do the same as `download` in a thread."""
-        return await asyncio.to_thread(self.download, token)
+        return await _in_thread(partial(self.download, token))
 
     @abstractmethod
     def is_known_token(self, value: str) -> bool:
@@ -132,7 +139,7 @@ class PayloadStore(Closing, ABC):
 
     async def delete_async(self, token: str) -> None:
         """Do the same as `delete` in a thread."""
-        await asyncio.to_thread(self.delete, token)
+        await _in_thread(partial(self.delete, token))
 
     @abstractmethod
     def stored_bytes(self, token: str) -> int:
@@ -141,6 +148,16 @@ class PayloadStore(Closing, ABC):
         Raises:
             PayloadNotFoundError and the rest: as for `download`.
         """
+
+
+async def _in_thread(call: Callable[[], _T]) -> _T:
+    """Return what `call` returns, called in a thread of the running loop."""
+    try:
+        return await asyncio.to_thread(call)
+    except RuntimeError as error:
+        if not lacks_threads(error):
+            raise
+        raise PayloadStoreUnavailableError("the store cannot be asked: this process gets no more threads") from error
 
 
 class TokenStore(PayloadStore):

@@ -83,6 +83,7 @@ class RequestFailedError(Exception):
 
 NO_ANSWER: Final = "did not answer in time"
 BROKEN_OFF: Final = "closed the connection"
+NO_THREADS: Final = "cannot be asked: this process gets no more threads"
 
 
 def unreachable(address: str, reason: str) -> RequestFailedError:
@@ -100,6 +101,16 @@ class ClientClosedError(Exception):
 def is_of_shutdown(error: RuntimeError) -> bool:
     """Return whether `error` is raised because the process ends: no more threads, or a session closed already."""
     return "shutdown" in str(error) or "is closed" in str(error)  # nothing else tells
+
+
+def lacks_threads(error: RuntimeError) -> bool:
+    """Return whether `error` is raised because the process gets no more threads, which may be otherwise soon."""
+    return "can't start new thread" in str(error)  # nothing else tells
+
+
+def no_thread(error: RuntimeError) -> ClientClosedError | RequestFailedError:
+    """Return what it means that a thread could not be started with `error`."""
+    return ClientClosedError() if is_of_shutdown(error) else RequestFailedError(trouble=NO_THREADS)
 
 
 _P = TypeVar("_P", bound=Place, contravariant=True)

@@ -248,11 +248,10 @@ class RemoteStore(PayloadStore, Generic[_P]):
 
     def _perform(self, place: _P, operation: Callable[[BlobClient[_P], Attempt], _T]) -> _T:
         """Try `operation` until it succeeds, fails for good, or the time or the retries are used up."""
-        client = self._client_for(place)
         end = time.monotonic() + self._settings.total_timeout
         for number in itertools.count(1):
             try:
-                return operation(client, Attempt(number, _until(end)))
+                return operation(self._client_for(place), Attempt(number, _until(end)))
             except RequestFailedError as failure:
                 error = self._error(failure, place, number)
                 error.status = failure.status

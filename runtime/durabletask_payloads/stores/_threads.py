@@ -9,7 +9,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from ._blob_client import ClientClosedError, RequestFailedError, is_of_shutdown
+from ._blob_client import ClientClosedError, RequestFailedError, no_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,9 +86,7 @@ class DaemonThreads:
                 try:
                     threading.Thread(target=self._serve, name=self._name, daemon=True).start()
                 except RuntimeError as error:
-                    if is_of_shutdown(error):  # Python 3.12 and later
-                        raise ClientClosedError from None
-                    raise RequestFailedError(trouble="cannot be asked: this process gets no more threads") from error
+                    raise no_thread(error) from error
             self._awaited.add(result)
             self._running.add(result)
             self._tasks.put((call, result))
