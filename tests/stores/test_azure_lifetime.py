@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
 import subprocess
@@ -161,6 +162,21 @@ def test_no_more_threads(options: BlobPayloadStoreOptions, refused: str, monkeyp
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", start)
             with pytest.raises(PayloadStoreUnavailableError, match="this process gets no more threads") as caught:
+                store.upload(b"1")
+        assert not caught.value.permanent
+        assert store.download(store.upload(b"2")) == b"2"
+
+
+def test_no_more_files(options: BlobPayloadStoreOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event loop needs some."""
+
+    def new_event_loop() -> asyncio.AbstractEventLoop:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with BlobPayloadStore(replace(options, retries=0)) as store:
+        with monkeypatch.context() as patch:
+            patch.setattr(asyncio.events, "new_event_loop", new_event_loop)
+            with pytest.raises(PayloadStoreUnavailableError, match=r"no event loop \(Too many open files\)") as caught:
                 store.upload(b"1")
         assert not caught.value.permanent
         assert store.download(store.upload(b"2")) == b"2"

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from ._blob_client import lacks_threads, no_thread
+from ._blob_client import RequestFailedError, lacks_threads, no_thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -28,7 +28,7 @@ class BackgroundLoop:
         on_stop: is awaited in the thread when everything else in it has ended.
 
     Raises:
-        RequestFailedError: the process gets no more threads.
+        RequestFailedError: the process gets no more threads or files.
         ClientClosedError: it ends.
     """
 
@@ -42,7 +42,13 @@ class BackgroundLoop:
             self._thread.start()
         except RuntimeError as error:
             raise no_thread(error) from error
-        self._loop, self._stopping = started.result()
+        try:
+            self._loop, self._stopping = started.result()
+        except OSError as error:
+            raise RequestFailedError(
+                trouble=f"cannot be asked: this process gets no event loop ({error.strerror})",
+                advice="raise its limit of open files, or find what holds them",
+            ) from error
 
     @property
     def is_of_this_process(self) -> bool:
@@ -74,8 +80,14 @@ class BackgroundLoop:
     def _run(
         self, started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]], on_stop: Callable[[], Awaitable[None]]
     ) -> None:
+        serving = self._serve(started, on_stop)
         try:
-            asyncio.run(self._serve(started, on_stop))
+            asyncio.run(serving)
+        except OSError as error:
+            serving.close()
+            if started.done():
+                raise
+            started.set_exception(error)  # or the caller would wait for ever
         except RuntimeError as error:
             # Of the thread in which asyncio ends its executor, the last thing it does: Python 3.12 refuses it at exit.
             if not ("shutdown" in str(error) or lacks_threads(error)):
