@@ -160,6 +160,14 @@ def test_broken_off_and_gone_on_with(tmp_path: Path, command: Command) -> None:
     assert not stored(url)
 
 
+def test_the_help_says_what_the_hub_does_not_show(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator who deletes need not have read the documentation."""
+    monkeypatch.setenv("COLUMNS", "1000")
+    said = " ".join(command("--help").out.split())
+    assert "A hub shows no delayed signal to an entity before it is due: --grace must be longer than" in said
+    assert "and than the longest delay of a signal to an entity, which the hub does not show" in said
+
+
 def test_what_cannot_be_asked(tmp_path: Path, command: Command) -> None:
     store = ("--store", (tmp_path / "payloads").as_uri())
     for arguments, text in (

@@ -133,6 +133,17 @@ def test_the_grace_time(age: timedelta, is_young: bool, state: SweepState) -> No
     assert (tally.young, tally.garbage) == (is_young, not is_young)
 
 
+@pytest.mark.parametrize(("grace", "is_young"), [(DAY, False), (3 * DAY, True)])
+def test_a_delayed_signal_is_kept_only_by_a_grace_that_is_longer(
+    grace: timedelta, is_young: bool, state: SweepState
+) -> None:
+    """The hub does not show it, and the entity runs meanwhile."""
+    hub = Hub()
+    hub.boxes = 1
+    tally = sweep(Container(payload(4, instance="@box@0")), hub, state, SweepSettings(grace, delete=True)).tally
+    assert (tally.young, tally.garbage) == (is_young, not is_young)
+
+
 def test_a_deletion_that_fails_ends_the_sweep_and_the_next_one_goes_on(state: SweepState) -> None:
     container, hub = Container(payload(4), payload(9)), Hub()
     container.answers[digits_of(9)] = PayloadStoreUnavailableError("down")

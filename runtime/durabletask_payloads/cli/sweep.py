@@ -44,7 +44,8 @@ Grace = Annotated[
         metavar="AGE",
         show_default=False,
         help="How old a payload must be to be judged, as 24h (the default) or 7d: longer than an upload ever waits for "
-        "its message.",
+        "its message, and than the longest delay of a signal to an entity, which the hub does not show before it is "
+        "due.",
     ),
 ]
 Rate = Annotated[float, typer.Option("--rate", metavar="N", min=0.01, help="The most deletions in a second.")]
@@ -93,6 +94,7 @@ def sweep(
     """Find the payloads that no instance and no entity of the hub mentions, and delete them with --delete.
 
     All instances that use the store must be in that one task hub. Nothing is deleted if it cannot be read to its end.
+    A hub shows no delayed signal to an entity before it is due: --grace must be longer than the longest delay.
     """
     from durabletask_payloads.operations import _sweep as operation
     from durabletask_payloads.stores._inventory import inventory_of

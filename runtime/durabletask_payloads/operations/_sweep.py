@@ -8,6 +8,8 @@ Why nothing is deleted that is needed:
 - A token is never put into a second message later on, since each upload gets a name of its own. It only moves on inside
   of the hub, from a waiting message into a history. Waiting messages cannot be listed: so a payload is kept if its
   instance may still run, and has not done so since the payload was written and the grace time went by.
+- The hub shows no delayed signal to an entity (`signal_time`) before it is due, and the entity may run meanwhile: that
+  payload is safe only while the grace time is longer than the longest delay of a signal.
 - Times of payloads are compared with the clock of the store's service alone.
 - A payload is deleted with its ETag, and only if it is marked as managed.
 
@@ -56,7 +58,8 @@ class SweepSettings:
     """What a sweep does.
 
     Attributes:
-        age: how old garbage must be: the grace time; without a hub, how long payloads are kept.
+        age: how old garbage must be: the grace time, which must be longer than the longest delay of a signal to an
+            entity, since the hub does not show one before it is due; without a hub, how long payloads are kept.
         delete: whether to delete; False for a dry run.
         rate: the most deletions in a second.
 
