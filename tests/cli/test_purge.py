@@ -18,8 +18,12 @@ from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
+    import grpc
     from tests.support.azurite import Azurite
+
+    from durabletask_payloads_protos import large_payload_purge_pb2 as pb
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +86,29 @@ def test_outcomes(
         ("quarantined", "without_account", 1),
     ]
     assert ledger.states() == ["deleted", "deleted", "quarantined"]
+
+
+class Hasty(Ledger):
+    """Rows to retry are due again at once."""
+
+    def GetLargePayloadTombstones(
+        self, request: pb.GetLargePayloadTombstonesRequest, context: grpc.ServicerContext
+    ) -> pb.GetLargePayloadTombstonesResponse:
+        for row in self.rows:
+            row.due = 0
+        return super().GetLargePayloadTombstones(request, context)
+
+
+@pytest.mark.parametrize(
+    ("kind", "to_retry", "last"),
+    [(Ledger, 200, "quarantined"), (Ledger, 1_000, "quarantined"), (Hasty, 200, "pending")],
+)
+def test_once_behind_rows_to_retry(kind: type[Ledger], to_retry: int, last: str, tmp_path: Path) -> None:
+    """They hide no row that was not tried, and cannot keep the command from ending."""
+    ledger = kind([*(f"blob:v9:newer{number}" for number in range(to_retry)), "blob:v2:nonsense"])
+    with serving(ledger) as address:
+        assert main(["purge", "--once", "--hub", address, "--store", tmp_path.as_uri()]) == 0
+    assert ledger.states() == ["pending"] * to_retry + [last]
 
 
 def test_the_flag(ledger: Ledger, address: str, capsys: pytest.CaptureFixture[str]) -> None:

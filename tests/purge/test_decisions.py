@@ -211,6 +211,8 @@ def test_an_outcome_is_that_of_its_own_row(ledger: Ledger, channel: grpc.Channel
     report = PayloadPurger(Store(), channel, observer=seen).run_once()
     assert ledger.states() == ["deleted", "pending", "quarantined", "quarantined"]
     assert (report.rows, report.count("deleted"), report.count("retry"), report.count("quarantined")) == (4, 1, 1, 2)
+    assert report.retried == {"blob:v9:x"}
+    assert "blob:" not in repr(report)
     assert 0 <= report.seconds < 60
     assert sorted(seen.purges) == [
         ("deleted", "deleted", 1),

@@ -26,7 +26,10 @@ Action = Annotated[
     Literal["run", "enable", "disable"],
     typer.Argument(help="Delete, or set whether the scheduler keeps a ledger for this task hub."),
 ]
-Once = Annotated[bool, typer.Option("--once", help="End when nothing is due, and print what was done.")]
+Once = Annotated[
+    bool,
+    typer.Option("--once", help="End when nothing is due but what this run has tried, and print what was done."),
+]
 
 
 @dataclass
@@ -116,10 +119,20 @@ def _run(store: str | None, channel: "grpc.Channel", *, once: bool, as_json: boo
 
 
 def _until_nothing_is_due(purger: "PayloadPurger") -> bool:
-    while True:
+    """Purge batch by batch. Rows to retry may soon be due again, and come before rows that were not tried.
+
+    So a batch of rows that were tried already is not the end yet. It is when more of them came in a row than there are.
+    """
+    tried: set[str] = set()
+    again = 0
+    while again <= len(tried):
         report = purger.run_once()
-        if report.count("retry") == report.rows:  # another batch would bring nothing new now
-            return True
+        if not report.rows:
+            break
+        is_new = report.count("retry") < report.rows or not report.retried <= tried
+        again = 0 if is_new else again + len(report.retried)
+        tried |= report.retried
+    return True
 
 
 def _purged(counts: _Counts) -> Purged:

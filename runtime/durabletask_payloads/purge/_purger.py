@@ -6,7 +6,7 @@ import logging
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from threading import Event, Lock, Thread, current_thread, main_thread
 from typing import TYPE_CHECKING, Final
@@ -50,10 +50,13 @@ class PurgeReport:
     Attributes:
         outcomes: how many rows ended in each way. An outcome that did not occur is not in it.
         seconds: how long it took.
+        retried: the payload tokens of the rows that were reported as "retry", so that a loop can tell rows that are due
+            again from rows that are new.
     """
 
     outcomes: Mapping[PurgeOutcome, int]
     seconds: float
+    retried: frozenset[str] = field(default=frozenset(), repr=False)  # no token gets into a log
 
     @property
     def rows(self) -> int:
@@ -137,7 +140,8 @@ class PayloadPurger(Closing):
             ]
             request_to_report = pb.ReportLargePayloadPurgeResultsRequest(results=results)
             self._stub.ReportLargePayloadPurgeResults(request_to_report, timeout=CALL_SECONDS)
-        report = PurgeReport(Counter(found.values()), time.monotonic() - started)
+        retried = frozenset(token for token, outcome in outcomes.items() if outcome.disposition == "retry")
+        report = PurgeReport(Counter(found.values()), time.monotonic() - started, retried)
         if found:
             self._tell(report)
             _log_report(report)  # last: who reads of it in the log, and interrupts, finds it counted
