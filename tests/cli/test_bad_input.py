@@ -279,6 +279,41 @@ def test_a_pipe_that_closes(arguments: str, unbuffered: str) -> None:
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+def redirected(arguments: str, redirection: str) -> tuple[int, str, str]:
+    """Run the command line as a shell redirects it: the exit code, standard output and standard error."""
+    program = f'exec "$0" -W error -m durabletask_payloads.cli {arguments} {redirection}'
+    done = subprocess.run(
+        ["sh", "-c", program, sys.executable],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONUNBUFFERED": ""},
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "redirection", "code"),
+    [("fields", "<&- >&-", 0), ("nonsense", "2>&-", 2), ("--version", ">&- 2>&-", 0)],
+)
+def test_streams_that_are_closed(arguments: str, redirection: str, code: int) -> None:
+    """Nothing is said, least of all on the other stream."""
+    assert redirected(arguments, redirection) == (code, "", "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the device that is always full is one of Linux")
+@pytest.mark.parametrize(
+    ("arguments", "stream", "code", "said"),
+    [
+        ("fields", "1", 1, "durabletask-payloads fields: [Errno 28] No space left on device\n"),
+        ("--version", "1", 1, "durabletask-payloads: [Errno 28] No space left on device\n"),
+        ("nonsense", "2", 2, ""),
+    ],
+)
+def test_a_disk_that_is_full(arguments: str, stream: str, code: int, said: str) -> None:
+    assert redirected(arguments, f"{stream}>/dev/full") == (code, "", said)
+
+
 def test_a_terminal_that_knows_no_unicode(tmp_path: Path) -> None:
     with DirectoryPayloadStore(tmp_path) as store:
         token = store.upload(b"1", instance_id="größe")

@@ -1,11 +1,11 @@
-"""Errors of commands: the line that reports one, and the exit code that it ends with."""
+"""Errors of commands: the line that reports one, the exit code that it ends with, and streams that take no text."""
 
 from __future__ import annotations
 
 import os
 import sys
 import traceback
-from typing import Final, Literal, NoReturn
+from typing import Final, Literal, NoReturn, TextIO
 
 from durabletask_payloads._errors import PayloadError
 
@@ -28,10 +28,19 @@ class OutputClosedError(Exception):
     """Nobody reads standard output any more, as behind `| head`."""
 
 
+def open_streams() -> None:
+    """Open the standard streams that are closed, as by `>&-`, on the null device: Python has None for each of them."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # As Python opens its own: nothing closes it, or warns that nothing did.
+            stream = os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8", closefd=False)
+            setattr(sys, name, stream)
+
+
 def print_output(text: str) -> None:
     """Print a text and the end of its line on standard output. Raises as `flush_output`."""
     try:
-        print(text)
+        print(text, flush=True)
     except BrokenPipeError:
         output_is_closed()
 
@@ -41,6 +50,7 @@ def flush_output() -> None:
 
     Raises:
         OutputClosedError: nobody reads it any more.
+        OSError: it cannot be written, as on a full disk.
     """
     try:
         sys.stdout.flush()
@@ -49,17 +59,25 @@ def flush_output() -> None:
 
 
 def output_is_closed() -> NoReturn:
-    """Raise OutputClosedError, and see that Python, which flushes once more when it ends, finds nothing to report."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
-    os.close(null)
+    """Raise OutputClosedError, and discard what is not written."""
+    discard(sys.stdout)
     raise OutputClosedError from None
+
+
+def discard(stream: TextIO) -> None:
+    """See that Python, which flushes a standard stream once more when it ends, finds nothing to report."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
 
 
 def complain(command: str, text: object) -> None:
     """Print one line about a command on standard error; "" is the program itself."""
     line = " ".join(str(text).split())
-    print(f"{PROGRAM} {command}: {line}" if command else f"{PROGRAM}: {line}", file=sys.stderr, flush=True)
+    try:
+        print(f"{PROGRAM} {command}: {line}" if command else f"{PROGRAM}: {line}", file=sys.stderr, flush=True)
+    except OSError:  # the exit code tells of it all the same
+        discard(sys.stderr)
 
 
 def report(command: str, error: Exception | KeyboardInterrupt, *, debug: bool) -> int:

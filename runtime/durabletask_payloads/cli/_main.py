@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from durabletask_payloads._version import __version__
 
-from ._errors import PROGRAM, OutputClosedError, complain, flush_output, print_output
+from ._errors import PROGRAM, OutputClosedError, complain, discard, flush_output, open_streams, print_output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,11 +23,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: what follows the name of the program; those of the process by default.
     """
+    open_streams()
+    ended = 0
     try:
         ended = _run(list(sys.argv[1:] if arguments is None else arguments))
         flush_output()
     except OutputClosedError:
         return 1
+    except OSError as error:
+        discard(sys.stdout)
+        if not ended:  # else the line about it is printed
+            complain("", error)
+        return ended or 1
     return ended
 
 
