@@ -85,7 +85,7 @@ CODEGEN = House(
         Room("proposals", ("proposals",)),
         Room("policy", ("policy", "toml_file")),
         Room("face of the package", ("__init__",)),
-        Room("foundations", ("errors", "extra", "_version")),
+        Room("foundations", ("errors", "extra", "streams", "_version")),
     ),
     {"jinja2": ("render",), "durabletask": (), "durabletask_payloads": ()},
 )

@@ -2,6 +2,9 @@
 
 The flags of generate, check, fields and stubs may stand in a table [tool.durabletask-payloads-codegen] of
 pyproject.toml in the current folder, under their names without the dashes in front; flags win.
+
+Exit codes: 0 done; 1 the written files differ from what would be written (check, classes --check); 2 bad input, a
+missing extra, or output that cannot be written.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from . import (
     render,
     report,
     schema,
+    streams,
     stubs,
     write,
 )
@@ -52,7 +56,11 @@ run import-proto on one of them first."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0, 1 for drift (`check`), 2 for bad input or a missing extra."""
+    """Run the command line and return its exit code: see the top of this module."""
+    return streams.run(_PROGRAM, lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     # argparse types everything as Any; each command below reads it into typed names.
     command: Callable[[argparse.Namespace], int] = options.command

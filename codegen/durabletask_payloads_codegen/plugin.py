@@ -20,7 +20,7 @@ from google.protobuf.compiler.plugin_pb2 import CodeGeneratorRequest, CodeGenera
 from google.protobuf.descriptor_pb2 import Edition
 from google.protobuf.message import DecodeError
 
-from . import descriptors, extra, model, policy, proposals, render, schema
+from . import descriptors, extra, model, policy, proposals, render, schema, streams
 from ._version import GENERATOR_VERSION
 from .errors import CodegenError
 from .settings import Settings, merged
@@ -80,8 +80,13 @@ def _flag(value: str) -> bool | str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read a request from standard input, write the answer to standard output, and return the exit code.
 
-    protoc passes no arguments, and prints the error of an answer itself. Exit code 2 means that there was no request.
+    protoc passes no arguments, and prints the error of an answer itself. Exit code 2 means that there was no
+    request, or that the answer cannot be written.
     """
+    return streams.run(_PROGRAM, lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog=_PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

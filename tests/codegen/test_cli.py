@@ -403,3 +403,41 @@ def test_the_console_script(tree: Path) -> None:
     assert done.stderr == (
         "durabletask-payloads-codegen: error: none.toml: cannot be read: No such file or directory\n"
     )
+
+
+NO_SPACE = "durabletask-payloads-codegen: error: [Errno 28] No space left on device\n"
+needs_full = pytest.mark.skipif(
+    not os.path.exists("/dev/full"), reason="the device that is always full is one of Linux"
+)
+
+
+@pytest.mark.parametrize(
+    ("program", "redirection", "code", "said"),
+    [
+        ("cli fields", "", 2, ""),
+        ("cli --help", "", 2, ""),
+        pytest.param("cli fields", ">/dev/full", 2, NO_SPACE, marks=needs_full),
+        pytest.param("cli fields --policy none.toml", "2>/dev/full", 2, "", marks=needs_full),
+        ("cli fields", ">&-", 0, ""),
+        ("cli fields --policy none.toml", "2>&-", 2, ""),
+        ("plugin", "<&- 2>&-", 2, ""),
+    ],
+)
+def test_streams_that_cannot_be_written(program: str, redirection: str, code: int, said: str) -> None:
+    """No traceback, and never the exit code of drift. Without a redirection, standard output is a pipe nobody reads."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = f'exec "$0" -W error -m durabletask_payloads_codegen.{program} {redirection}'
+    try:
+        done = subprocess.run(
+            ["sh", "-c", command, sys.executable],
+            cwd=ROOT,
+            stdout=subprocess.PIPE if redirection else writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": ""},
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stdout or "", done.stderr) == (code, "", said)

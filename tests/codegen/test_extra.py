@@ -7,7 +7,6 @@ import os
 import pty
 import subprocess
 import sys
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -46,7 +45,7 @@ def test_the_plugin_answers_protoc(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = io.BytesIO()
     request = CodeGeneratorRequest(file_to_generate=["a.proto"]).SerializeToString()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(request)))
-    monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=answer))
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(answer))
     assert plugin.main([]) == 0
     response = CodeGeneratorResponse.FromString(answer.getvalue())
     assert response.error == MISSING
