@@ -134,6 +134,8 @@ def test_by_age(tmp_path: Path, command: Command) -> None:
         store.upload(b"x", instance_id="a")
     young = command("--store", url, "--older-than", "1d", "--delete", "--json")
     assert (young.data["hub"], young.data["found"]["young"], stored(url)) == (None, 1, {"a"})
+    oldest = command("--store", url, "--older-than", "36500d", "--json")
+    assert (oldest.code, oldest.data["found"]["young"]) == (0, 1)
     command("--store", url, "--older-than", "0s", "--delete")
     assert stored(url) == set()
 
@@ -175,6 +177,8 @@ def test_what_cannot_be_asked(tmp_path: Path, command: Command) -> None:
         (("--hub", "localhost:1", "--older-than", "1d"), "--older-than is for a sweep without a hub"),
         (("--older-than", "1d", "--grace", "1d"), "--older-than is for a sweep without a hub"),
         (("--older-than", "a week"), "--older-than is 'a week': it must be a number and a unit"),
+        (("--older-than", "999999d"), "--older-than is '999999d': it must be at most 36500d, a hundred years"),
+        (("--hub", "localhost:1", "--grace", "36501d"), "--grace is '36501d': it must be at most 36500d"),
         (("--hub", "localhost:1", "--grace", "-1h"), "--grace is '-1h'"),
         (("--hub", "localhost:1", "--credential", "azure"), "--hub: the scheduler needs the name"),
         (("--older-than", "1d", "--rate", "0"), "'--rate'"),

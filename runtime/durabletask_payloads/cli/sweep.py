@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["sweep"]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_OLDEST = timedelta(days=36_500)
 
 Delete = Annotated[bool, typer.Option("--delete", help="Delete what is found. Without it, nothing is deleted.")]
 OlderThan = Annotated[
@@ -134,7 +135,10 @@ def _age(text: str, option: str) -> timedelta:
     match = re.fullmatch(r"([0-9]{1,6})([smhdw])", text)
     if match is None:
         raise CommandError(f"{option} is {text!r}: it must be a number and a unit, as 36h, 90m or 30d", exit_code=2)
-    return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+    age = timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+    if age > _OLDEST:  # a time so long ago has no date
+        raise CommandError(f"{option} is {text!r}: it must be at most {_OLDEST.days}d, a hundred years", exit_code=2)
+    return age
 
 
 @contextmanager
