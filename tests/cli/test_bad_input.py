@@ -189,6 +189,14 @@ def test_an_option_that_is_none(command: Command, capsys: pytest.CaptureFixture[
     assert said == f"No such option: --xyz: see durabletask-payloads {command.name} --help"
 
 
+@pytest.mark.parametrize("value", ["inf", "nan", "1e400"])
+@pytest.mark.parametrize(("command", "option"), [("stats", "--price-per-gb"), ("sweep", "--rate"), ("demo", "--size")])
+def test_a_number_that_is_none(command: str, option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """JSON has no such numbers."""
+    said = complaint_of(command, [*call(command, "STORE"), option, value], 2, capsys)
+    assert said.startswith(f"Invalid value for '{option}': ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"), [([], "Missing command"), (["nonsense"], "No such command 'nonsense'")]
 )

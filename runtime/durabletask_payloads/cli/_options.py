@@ -3,6 +3,7 @@
 A module of a command must not say `from __future__ import annotations`: typer reads the annotations at run time.
 """
 
+import math
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -57,6 +58,17 @@ Secure = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 # `_app` reads it from the arguments, for errors in them too.
 Debug = Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")]
+
+
+def finite(value: float | None) -> float | None:
+    """Refuse "inf" and "nan", which a range lets pass and JSON cannot hold. The callback of each option with a float.
+
+    Raises:
+        typer.BadParameter: it is one of them.
+    """
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number")
+    return value
 
 
 def open_store(url: str | None) -> "PayloadStore":

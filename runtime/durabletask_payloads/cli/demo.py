@@ -10,13 +10,20 @@ from typing import Annotated
 import typer
 
 from ._errors import PROGRAM, report
-from ._options import Debug
+from ._options import Debug, finite
 
 __all__ = ["demo"]
 
 Megabytes = Annotated[
     float,
-    typer.Option("--size", metavar="MB", min=0.001, max=10, help="The size of the orchestration's input, in MB."),
+    typer.Option(
+        "--size",
+        metavar="MB",
+        min=0.001,
+        max=10,
+        callback=finite,
+        help="The size of the orchestration's input, in MB.",
+    ),
 ]
 Place = Annotated[
     str,

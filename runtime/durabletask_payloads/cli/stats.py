@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import RenderableType
 
-from ._options import AsJson, Debug, StoreUrl, open_store
+from ._options import AsJson, Debug, StoreUrl, finite, open_store
 from ._output import Cell, Column, Facts, Rows, print_result, progress, size
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ Price = Annotated[
         "--price-per-gb",
         metavar="PRICE",
         min=0,
+        max=1e9,
+        callback=finite,
         show_default=False,
         help="What a GB (2^30 bytes) costs in a month, in any currency.",
     ),

@@ -13,7 +13,18 @@ import typer
 from rich.console import RenderableType
 
 from ._errors import CommandError
-from ._options import AsJson, Credential, Debug, HubAddress, Secure, StoreUrl, TaskHubAddress, open_hub, open_store
+from ._options import (
+    AsJson,
+    Credential,
+    Debug,
+    HubAddress,
+    Secure,
+    StoreUrl,
+    TaskHubAddress,
+    finite,
+    open_hub,
+    open_store,
+)
 from ._output import Cell, Facts, print_result, progress, size
 
 if TYPE_CHECKING:
@@ -49,7 +60,9 @@ Grace = Annotated[
         "due.",
     ),
 ]
-Rate = Annotated[float, typer.Option("--rate", metavar="N", min=0.01, help="The most deletions in a second.")]
+Rate = Annotated[
+    float, typer.Option("--rate", metavar="N", min=0.01, callback=finite, help="The most deletions in a second.")
+]
 StateFile = Annotated[
     Path | None,
     typer.Option(
