@@ -25,6 +25,7 @@ from durabletask_payloads import (
     PayloadTooLargeError,
     Purge,
 )
+from durabletask_payloads.cli.purge import until_nothing_is_due
 from durabletask_payloads.purge import PayloadPurger, PurgeOutcome, PurgeReport
 from durabletask_payloads.purge._outcomes import outcome_of, purge
 from durabletask_payloads.stores._inventory import StoredPayload
@@ -203,6 +204,19 @@ class Waits:
     def __call__(self, seconds: float) -> bool:
         self.seconds.append(seconds)
         return len(self.seconds) >= self._count
+
+
+def test_once_ends_at_a_batch_that_finds_the_store_away(ledger: Ledger, channel: grpc.Channel) -> None:
+    """The rows behind it would fail alike, each after a long wait."""
+    fill(ledger, *(f"{TOKEN[:-1]}{digit}" for digit in "012345"))
+    store = Store()
+    store.scripted.looking = PayloadStoreUnavailableError("down")
+    with PayloadPurger(store, channel, batch_size=2) as purger:
+        assert until_nothing_is_due(purger)
+        assert len(store.scripted.looked_at) == 2
+        store.scripted.looking = None
+        assert until_nothing_is_due(purger)
+    assert ledger.states() == ["deleted"] * 6
 
 
 def test_an_outcome_is_that_of_its_own_row(ledger: Ledger, channel: grpc.Channel) -> None:

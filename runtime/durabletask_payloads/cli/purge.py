@@ -108,7 +108,7 @@ def _run(store: str | None, channel: "grpc.Channel", *, once: bool, as_json: boo
     counts = _Counts()
     with open_store(store) as opened, PayloadPurger(opened, channel, observer=counts) as purger:
         try:
-            ended = _until_nothing_is_due(purger) if once else purger.run()
+            ended = until_nothing_is_due(purger) if once else purger.run()
         except KeyboardInterrupt:  # what was not reported is due again
             print_result(_purged(counts), _text, as_json=as_json)
             raise
@@ -118,16 +118,19 @@ def _run(store: str | None, channel: "grpc.Channel", *, once: bool, as_json: boo
     return 0
 
 
-def _until_nothing_is_due(purger: "PayloadPurger") -> bool:
+def until_nothing_is_due(purger: "PayloadPurger") -> bool:
     """Purge batch by batch. Rows to retry may soon be due again, and come before rows that were not tried.
 
     So a batch of rows that were tried already is not the end yet. It is when more of them came in a row than there are.
+    While the store is away the rows after the first batch would fail like those in it, each after a long wait.
     """
+    from durabletask_payloads.purge import PurgeOutcome
+
     tried: set[str] = set()
     again = 0
     while again <= len(tried):
         report = purger.run_once()
-        if not report.rows:
+        if not report.rows or report.outcomes.keys() == {PurgeOutcome.UNAVAILABLE}:
             break
         is_new = report.count("retry") < report.rows or not report.retried <= tried
         again = 0 if is_new else again + len(report.retried)
