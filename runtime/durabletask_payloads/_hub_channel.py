@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import grpc
 
+from ._options import BOOL, check_type
+
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
 
@@ -35,8 +37,10 @@ def scheduler_channel(
 
     Raises:
         ValueError: a credential without a task hub.
+        TypeError: `secure_channel` is no bool.
         ImportError: the extra `[sdk]`, or durabletask.azuremanaged, is missing.
     """
+    check_type("secure_channel", secure_channel, bool | None, f"{BOOL}, or None")
     address, by_scheme = split_address(host_address)
     if secure_channel is None:
         secure_channel = by_scheme if by_scheme is not None else token_credential is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from types import UnionType
@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 _MAX_THRESHOLD = 1024 * 1024
 # In seconds. Infinity is no time that a clock, a lock or a client can wait for.
 _LONGEST_TIME = 24 * 60 * 60
+
+BOOL: Final = "True or False, as a bool"
+"""What `check_type` wants of a switch. Text would turn on what it says is off: "false", as environments have it."""
 
 
 @dataclass
@@ -36,6 +39,7 @@ class LargePayloadStorageOptions:
     def __post_init__(self) -> None:
         names = ("threshold_bytes", "max_stored_payload_bytes")
         check_types(self, names, int, "a number of bytes, as an int")
+        check_types(self, ("enable_compression",), bool, BOOL)
         if not 0 <= self.threshold_bytes <= _MAX_THRESHOLD:
             raise ValueError(
                 f"threshold_bytes is {self.threshold_bytes}: it must be from 0 to {_MAX_THRESHOLD} (1 MiB), "

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import pytest
 from tests.support.store_forms import Form, both_forms
 
+from durabletask_payloads import Externalizer, store_from_url
 from durabletask_payloads._errors import (
     PayloadNotFoundError,
     PayloadStoreUnavailableError,
     PayloadTokenError,
     PayloadTooLargeError,
 )
+from durabletask_payloads._hub_channel import scheduler_channel
 from durabletask_payloads._options import LargePayloadStorageOptions
 from durabletask_payloads.stores import DirectoryPayloadStore, InMemoryPayloadStore
+from durabletask_payloads.stores._object_options import ObjectStorePayloadStoreOptions
 from durabletask_payloads.stores._tokens import PayloadToken
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
 
@@ -211,6 +214,25 @@ def test_an_asynchronous_call_that_gets_no_thread(tmp_path: Path, monkeypatch: p
 
     asyncio.run(calls())
     assert store.download(token) == b"1"
+
+
+SWITCHES: list[tuple[Callable[..., object], dict[str, object], str]] = [
+    (LargePayloadStorageOptions, {}, "enable_compression"),
+    (BlobPayloadStoreOptions, {"connection_string": "UseDevelopmentStorage=true"}, "enable_compression"),
+    (BlobPayloadStoreOptions, {"connection_string": "UseDevelopmentStorage=true"}, "create_container"),
+    (ObjectStorePayloadStoreOptions, {"url": "s3://bucket"}, "enable_compression"),
+    (DirectoryPayloadStore, {"root": "payloads"}, "create_container"),
+    (store_from_url, {"url": "memory:"}, "enable_compression"),
+    (Externalizer, {"store": InMemoryPayloadStore()}, "strict"),
+    (scheduler_channel, {"host_address": "localhost:1"}, "secure_channel"),
+]
+
+
+@pytest.mark.parametrize(("make", "rest", "name"), SWITCHES, ids=lambda value: getattr(value, "__name__", ""))
+def test_text_is_no_switch(make: Callable[..., object], rest: dict[str, object], name: str) -> None:
+    """Not even "false", as an environment has it, which Python takes for true."""
+    with pytest.raises(TypeError, match=f"^{name} is 'false': it must be True or False"):
+        make(**rest, **{name: "false"})
 
 
 def test_in_memory_shows_what_it_holds() -> None:

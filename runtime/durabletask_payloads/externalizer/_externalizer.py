@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from durabletask_payloads._errors import PayloadError
 from durabletask_payloads._lifecycle import Closing
-from durabletask_payloads._options import LargePayloadStorageOptions, check_type
+from durabletask_payloads._options import BOOL, LargePayloadStorageOptions, check_type
 from durabletask_payloads.observers._safe import SafeObserver
 from durabletask_payloads.stores._base import PayloadStore
 
@@ -77,6 +77,7 @@ class Externalizer(Closing):
         check_type("concurrency", concurrency, int, "a number of transfers, as an int")
         check_type("cache_bytes", cache_bytes, int, "a number of bytes, as an int")
         check_type("message_budget_bytes", message_budget_bytes, int | None, "a number of bytes, as an int, or None")
+        check_type("strict", strict, bool, BOOL)
         if concurrency < 1:
             raise ValueError(f"concurrency is {concurrency}: at least one transfer has to be allowed")
         if cache_bytes < 0:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, cast
 from urllib.parse import urlsplit
 
-from durabletask_payloads._options import LargePayloadStorageOptions, check_timing, check_types
+from durabletask_payloads._options import BOOL, LargePayloadStorageOptions, check_timing, check_types
 
 from ._tokens import DEFAULT_CONTAINER, check_container_name, normal_account_url
 
@@ -111,6 +111,7 @@ class BlobPayloadStoreOptions(LargePayloadStorageOptions):
     def _check_types(self) -> None:
         check_types(self, ("container_name",), str, "text")
         check_types(self, ("account_url", "api_version"), str | None, "text, or None")
+        check_types(self, ("create_container",), bool, BOOL)
         check_types(self, ("trusted_locations",), tuple | list, "a tuple of URLs")
         check_types(self, ("connection_string",), str | None, "text, or None", secret=True)
 

@@ -21,7 +21,7 @@ from durabletask_payloads._errors import (
     PayloadNotFoundError,
     PayloadStoreUnavailableError,
 )
-from durabletask_payloads._options import LargePayloadStorageOptions
+from durabletask_payloads._options import BOOL, LargePayloadStorageOptions, check_type
 
 from ._base import TokenStore
 from ._codec import check_size, decode, encode, longest_body, too_large
@@ -81,6 +81,7 @@ class DirectoryPayloadStore(TokenStore):
 
     Raises:
         ValueError: `container_name` is not a valid container name.
+        TypeError: `create_container` is no bool.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class DirectoryPayloadStore(TokenStore):
         create_container: bool = True,
     ) -> None:
         check_container_name(container_name)
+        check_type("create_container", create_container, bool, BOOL)
         self._options = options or LargePayloadStorageOptions()
         self._container = container_name
         self._root = Path(root).absolute()
