@@ -13,6 +13,7 @@ from durabletask_payloads._errors import PayloadIntegrityError, PayloadStoreUnav
 from durabletask_payloads._options import LargePayloadStorageOptions
 from durabletask_payloads.stores import DirectoryPayloadStore
 from durabletask_payloads.stores._codec import checksum
+from durabletask_payloads.stores._notes import NotedContainer
 from durabletask_payloads.stores._tokens import PayloadToken
 
 if TYPE_CHECKING:
@@ -111,6 +112,12 @@ def folder(path: Path) -> None:
 def link_to_a_payload(path: Path) -> None:
     other = DirectoryPayloadStore(path.parents[2]).upload(b"2")
     path.symlink_to(file_of(path.parents[2], other))
+
+
+def link_to_a_file(path: Path) -> None:
+    other = path.parents[1] / "elsewhere"
+    other.write_text("{}")
+    path.symlink_to(other)
 
 
 def dangling_link(path: Path) -> None:
@@ -229,6 +236,22 @@ def test_root_and_container_folder_may_be_links(tmp_path: Path) -> None:
         store = DirectoryPayloadStore(tmp_path / root)
         assert store.download(store.upload(b"1")) == b"1"
     assert (tmp_path / "real folder" / ".payload-store").exists()
+
+
+NOTE = "settings-0123456789abcdef.json"
+
+
+@pytest.mark.parametrize("put", [fifo, folder, link_to_a_file, dangling_link, link_to_a_device, unix_socket])
+def test_in_place_of_a_note(tmp_path: Path, put: Callable[[Path], None]) -> None:
+    store = DirectoryPayloadStore(tmp_path)
+    store.upload(b"1")
+    inventory = store.inventory()
+    assert isinstance(inventory, NotedContainer)
+    put(tmp_path / "durabletask-payloads" / NOTE)
+    inventory.leave_note(other := NOTE.replace("0", "1"), b"{}")
+    open_before = len(os.listdir("/proc/self/fd"))
+    assert list(inventory.notes()) == [(other, b"{}")]
+    assert len(os.listdir("/proc/self/fd")) == open_before
 
 
 def test_a_large_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

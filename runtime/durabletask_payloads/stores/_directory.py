@@ -6,9 +6,7 @@ its header, followed by the body. The marker in `<root>/<container>` tells the f
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -25,7 +23,7 @@ from durabletask_payloads._options import BOOL, LargePayloadStorageOptions, chec
 
 from ._base import TokenStore
 from ._codec import check_size, decode, encode, longest_body, too_large
-from ._folder import CREATE, FOLDER, FOLDER_TO_READ, MARKER, READ, Folder
+from ._folder import CREATE, FOLDER, FOLDER_TO_READ, MARKER, Folder, is_no_file
 from ._payload_file import Header, new_header, read_header
 from ._tokens import (
     DEFAULT_CONTAINER,
@@ -40,12 +38,6 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from ._inventory import PayloadInventory
-
-# What opening something other than a regular file fails with: a link, a folder in place of a file or the reverse, a
-# socket, a device without a driver.
-_NOT_A_FILE: Final = frozenset(
-    {errno.ELOOP, errno.EMLINK, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP}
-)
 
 _NO_REGULAR_FILE: Final = "{}: what is stored in place of the payload is no regular file: a folder, a link or a device"
 _RESTART: Final = "if it was deleted on purpose, restart this process"
@@ -181,11 +173,11 @@ class DirectoryPayloadStore(TokenStore):
             yield file
 
     @contextmanager
-    def _checked(self) -> Generator[None]:
+    def _checked(self) -> Generator[Folder]:
         where = self._location()
         with self._translated(where), self._folder_to_read(where) as folder:
             self._require_marker(folder, where)
-            yield
+            yield folder
 
     def _location(self) -> str:
         """Return what takes the place of a token in errors that are of no payload."""
@@ -198,15 +190,12 @@ class DirectoryPayloadStore(TokenStore):
         """Open the payload file of `token` to read."""
         name = self._name(token)
         with self._folder_to_read(token) as folder:
-            descriptor = self._found(folder, name, token)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise PayloadIntegrityError(_NO_REGULAR_FILE.format(token))
-        with os.fdopen(descriptor, "rb") as file:
+            file = self._found(folder, name, token)
+        with file:
             _seen.update((self._root, self._path))
             yield file
 
-    def _found(self, folder: Folder, name: str, token: str) -> int:
+    def _found(self, folder: Folder, name: str, token: str) -> BinaryIO:
         """Open the payload file `name`, or raise PayloadNotFoundError if the marker shows that the folder is there.
 
         The marker is checked after the miss, in the same folder by its descriptor. Windows has none of those: there,
@@ -215,7 +204,7 @@ class DirectoryPayloadStore(TokenStore):
         for _ in range(2):
             try:
                 with folder.subfolder(name[:2], FOLDER_TO_READ) as shard:
-                    return shard.open(name, READ)
+                    return shard.open_file(name)
             except FileNotFoundError:
                 self._require_marker(folder, token)
             except OSError as error:
@@ -341,4 +330,4 @@ def _write(folder: Folder, name: str, *parts: bytes) -> None:
 
 def _not_a_file(error: OSError, token: str) -> PayloadError | OSError:
     """Return PayloadIntegrityError if `error` says that there is no regular file, otherwise `error`."""
-    return PayloadIntegrityError(_NO_REGULAR_FILE.format(token)) if error.errno in _NOT_A_FILE else error
+    return PayloadIntegrityError(_NO_REGULAR_FILE.format(token)) if is_no_file(error) else error

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Final
 
 from durabletask_payloads._errors import PayloadIntegrityError, PayloadNotFoundError
 
-from ._folder import MARKER
+from ._folder import MARKER, is_no_file
 from ._inventory import REST, StoredPayload
 from ._notes import LONGEST_NOTE, checked_note, is_note
 from ._payload_file import read_header
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
     from typing import BinaryIO
+
+    from ._folder import Folder
 
 # The folders that payloads are in, and what else is beside them.
 _FOLDERS: Final = (*(f"{number:02x}" for number in range(256)), REST)
@@ -35,7 +36,7 @@ class DirectoryAccess:
         container: its name in tokens.
         opened: opens the file of a token. Raises as `PayloadStore.download`.
         translated: raises errors of this package for those of the file system.
-        checked: does so too, after it has checked that the folder is there, with its marker.
+        checked: does so too, after it has checked that the folder is there, with its marker. Gives the folder.
         upload: as that of a store.
         delete: as that of a store.
     """
@@ -44,7 +45,7 @@ class DirectoryAccess:
     container: str
     opened: Callable[[str], AbstractContextManager[BinaryIO]]
     translated: Callable[[], AbstractContextManager[None]]
-    checked: Callable[[], AbstractContextManager[None]]
+    checked: Callable[[], AbstractContextManager[Folder]]
     upload: Callable[[bytes], str]
     delete: Callable[[str], None]
 
@@ -136,10 +137,23 @@ class DirectoryInventory:
         with self._access.checked():
             names = sorted(name for name in os.listdir(self._access.path) if is_note(name))
         for name in names:
-            with self._access.checked(), suppress(FileNotFoundError), open(self._access.path / name, "rb") as file:
-                content = file.read(LONGEST_NOTE + 1)
-                if len(content) <= LONGEST_NOTE:
-                    yield name, content
+            content = self._note(name)
+            if content is not None:
+                yield name, content
+
+    def _note(self, name: str) -> bytes | None:
+        """Return the content of a note; None if it is gone, too long, or no regular file."""
+        with self._access.checked() as folder:
+            try:
+                with folder.open_file(name) as file:
+                    content = file.read(LONGEST_NOTE + 1)
+            except FileNotFoundError:
+                return None
+            except OSError as error:
+                if is_no_file(error):
+                    return None
+                raise
+        return content if len(content) <= LONGEST_NOTE else None
 
     def leave_note(self, name: str, content: bytes) -> None:
         with self._access.checked():

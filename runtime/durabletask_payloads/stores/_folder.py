@@ -9,6 +9,8 @@ import stat
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
     from typing_extensions import Self
 
 # A folder, which is made in one step, and is no file that stands for a payload.
@@ -17,12 +19,24 @@ MARKER: Final = ".payload-store"
 # O_BINARY exists on Windows only, the others everywhere else. O_NONBLOCK: opening a FIFO returns at once.
 _BINARY: Final[int] = getattr(os, "O_BINARY", 0)
 _NO_FOLLOW: Final[int] = getattr(os, "O_NOFOLLOW", 0)
-READ: Final[int] = os.O_RDONLY | _BINARY | _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+_READ: Final[int] = os.O_RDONLY | _BINARY | _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 CREATE: Final[int] = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY | _NO_FOLLOW
 # A folder to write in is opened for fsync. O_PATH, which only Linux has, needs no permission to list the folder.
 FOLDER: Final[int] = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 FOLDER_TO_READ: Final[int] = getattr(os, "O_PATH", 0) | FOLDER
 _HAS_FOLDER_DESCRIPTORS: Final[bool] = os.name != "nt"
+
+
+# What opening something other than a regular file fails with: a link, a folder in place of a file or the reverse, a
+# socket, a device without a driver.
+_NOT_A_FILE: Final = frozenset(
+    {errno.ELOOP, errno.EMLINK, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP}
+)
+
+
+def is_no_file(error: OSError) -> bool:
+    """Return whether `error`, of opening or deleting a file, says that there is no regular file."""
+    return error.errno in _NOT_A_FILE
 
 
 class Folder(NamedTuple):
@@ -55,6 +69,14 @@ class Folder(NamedTuple):
 
     def open(self, name: str, flags: int) -> int:
         return os.open(self._of(name), flags, 0o666, dir_fd=self.descriptor)
+
+    def open_file(self, name: str) -> BinaryIO:
+        """Open a regular file to read. Raises OSError: for a link, a FIFO and the like one that `is_no_file`."""
+        descriptor = self.open(name, _READ)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return os.fdopen(descriptor, "rb")
+        os.close(descriptor)
+        raise OSError(errno.EISDIR, "No regular file")
 
     def make(self, name: str) -> bool:
         """Create a folder in this one. Returns whether it is new."""
