@@ -152,6 +152,29 @@ def test_a_payload_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeyp
     ]
 
 
+@pytest.mark.parametrize("code", ["EINVAL", "ENOTSUP"])
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_a_file_system_that_syncs_no_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, code: str
+) -> None:
+    """As some network shares. That a file cannot be synced is an error anywhere."""
+    refused = stat.S_ISDIR if kind == "folder" else stat.S_ISREG
+    sync = os.fsync
+
+    def refusing(descriptor: int) -> None:
+        if refused(os.fstat(descriptor).st_mode):
+            raise OSError(getattr(errno, code), code)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refusing)
+    store = DirectoryPayloadStore(tmp_path / "root")
+    if kind == "folder":
+        assert store.download(store.upload(b"1")) == b"1"
+    else:
+        with pytest.raises(PayloadStoreUnavailableError, match=code):
+            store.upload(b"1")
+
+
 def test_drafts_of_a_process_that_died_are_not_payloads(tmp_path: Path) -> None:
     store = DirectoryPayloadStore(tmp_path)
     token = store.upload(b"1")

@@ -32,6 +32,8 @@ _HAS_FOLDER_DESCRIPTORS: Final[bool] = os.name != "nt"
 _NOT_A_FILE: Final = frozenset(
     {errno.ELOOP, errno.EMLINK, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP}
 )
+# What fsync fails with where a file system has none for folders.
+_NO_SYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
 
 
 def is_no_file(error: OSError) -> bool:
@@ -93,8 +95,15 @@ class Folder(NamedTuple):
         os.unlink(self._of(name), dir_fd=self.descriptor)
 
     def sync(self) -> None:
-        if self.descriptor is not None:
+        """Have what was created, renamed and deleted in this folder on the disk. Raises OSError."""
+        if self.descriptor is None:
+            return
+        try:
             os.fsync(self.descriptor)
+        except OSError as error:
+            # Some network shares cannot do that for folders, and never will: there is no more to be done.
+            if error.errno not in _NO_SYNC:
+                raise
 
     def has_marker(self) -> bool:
         try:
