@@ -210,6 +210,23 @@ def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(tmp_path) not in str(caught.value)
 
 
+@pytest.mark.parametrize("unlisted", [".", "root"])
+def test_a_parent_that_may_not_be_listed(tmp_path: Path, unlisted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a drop box, of mode 0733: folders may be made in it, and it may not be opened for fsync."""
+    if unlisted == "root":
+        (tmp_path / "root").mkdir()
+    parent, opened = tmp_path / unlisted, os.open
+
+    def refusing(path: str | os.PathLike[str], *rest: Any, **more: Any) -> int:
+        if os.fspath(path) == str(parent):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, *rest, **more)
+
+    monkeypatch.setattr(os, "open", refusing)
+    store = DirectoryPayloadStore(tmp_path / "root")
+    assert store.download(store.upload(b"1")) == b"1"
+
+
 def test_root_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "root").write_text("")
     with pytest.raises(PayloadStoreUnavailableError, match="Not a directory"):

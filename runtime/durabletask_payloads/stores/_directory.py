@@ -277,7 +277,9 @@ class DirectoryPayloadStore(TokenStore):
         for path in (self._root, self._path):
             with suppress(FileExistsError):
                 path.mkdir()
-                with Folder.at(path.parent, FOLDER) as parent:
+                # A parent that may not be listed, as a drop box, cannot be synced: it has to be opened for that. Where
+                # its file system has a journal, the new name is on the disk once something in the new folder is.
+                with suppress(PermissionError), Folder.at(path.parent, FOLDER) as parent:
                     parent.sync()
 
     def _unavailable(self, token: str, state: str) -> PayloadStoreUnavailableError:
