@@ -90,6 +90,21 @@ def test_root_stays_where_it_was_when_the_process_moves(tmp_path: Path, monkeypa
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
+def test_a_relative_root_in_a_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(PayloadStoreUnavailableError, match=r"^root is 'payloads', .*: pass an absolute path"):
+        DirectoryPayloadStore("payloads")
+    DirectoryPayloadStore(tmp_path).upload(b"1")
+
+
+@pytest.mark.parametrize(("root", "text"), [("", "root is empty: is the variable"), ("a\0b", "has no zero bytes")])
+def test_a_root_that_is_no_path(root: str, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        DirectoryPayloadStore(root)
+
+
 @pytest.mark.parametrize("step", ["fsync", "replace", "fsync of the folder"])
 @pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()], ids=repr)
 def test_a_write_that_fails_leaves_nothing(

@@ -72,7 +72,8 @@ class DirectoryPayloadStore(TokenStore):
         create_container: create root, container folder and marker if they do not exist.
 
     Raises:
-        ValueError: `container_name` is not a valid container name.
+        ValueError: `container_name` is not a valid container name, or `root` is no path.
+        PayloadStoreUnavailableError: `root` is relative, and the current folder does not exist any more.
         TypeError: `create_container` is no bool.
     """
 
@@ -88,7 +89,7 @@ class DirectoryPayloadStore(TokenStore):
         check_type("create_container", create_container, bool, BOOL)
         self._options = options or LargePayloadStorageOptions()
         self._container = container_name
-        self._root = Path(root).absolute()
+        self._root = _absolute(root)
         self._path = self._root / container_name
         self._create_container = create_container
 
@@ -302,6 +303,21 @@ class DirectoryPayloadStore(TokenStore):
             raise PayloadStoreUnavailableError(
                 f"{token}: the file system of container {self._container!r} failed: {error.strerror}"
             ) from error
+
+
+def _absolute(root: str | os.PathLike[str]) -> Path:
+    text = os.fspath(root)
+    if not text:
+        raise ValueError('root is empty: is the variable that it comes from set? The current folder is "."')
+    if "\0" in text:
+        raise ValueError(f"root is {text!r:.40}: a path has no zero bytes")
+    try:
+        return Path(text).absolute()
+    except OSError as error:
+        raise PayloadStoreUnavailableError(
+            f"root is {text!r:.40}, which is relative, and the current folder of this process cannot be found "
+            f"({error.strerror}): pass an absolute path, or start the process in a folder that exists"
+        ) from error
 
 
 def _stored_bytes(file: BinaryIO, header: Header) -> int:
