@@ -266,7 +266,7 @@ EXPECTED = {
 
 
 BROKEN = Path(__file__).with_name("broken_stores.py")
-SHARES = 8
+SHARES = 10
 
 
 @pytest.mark.slow
