@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import time
+import weakref
 from typing import TYPE_CHECKING
 
 import durabletask.internal.orchestrator_service_pb2 as pb
@@ -12,6 +14,7 @@ import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 from tests.externalizer.forms import both_forms
 from tests.support.observer import Seen
+from tests.support.waiting import wait_until
 
 from durabletask_payloads import (
     Externalizer,
@@ -20,6 +23,7 @@ from durabletask_payloads import (
     PayloadError,
     PayloadIntegrityError,
     PayloadNotFoundError,
+    PayloadObserver,
     PayloadStoreUnavailableError,
     Transfer,
     TransferFailure,
@@ -230,3 +234,44 @@ def test_what_was_forgotten_is_downloaded_again(externalizer: Externalizer, stor
     assert externalizer.stats.cached_payloads == 0
     with pytest.raises(PayloadNotFoundError):
         externalizer.deexternalize(message)
+
+
+# ---- what a failure holds ------------------------------------------------------------------------------------------
+
+
+@both_forms
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("way", ["out", "in"])
+def test_an_error_goes_with_its_payloads_when_nobody_holds_it(way: str, count: int, form: Form) -> None:
+    """Without the garbage collector: until that runs, an outage would fill the memory."""
+    store = OwningStore()
+    texts = [str(number) * 5_000 for number in range(count)]
+    store.bad_uploads.update(text.encode() for text in texts)
+    tokens = [store.upload(b"%d" % number) for number in range(count)]
+    for token in tokens:
+        store.delete(token)
+
+    async def error_of(externalizer: Externalizer) -> weakref.ref[PayloadError]:
+        message = events(*(texts if way == "out" else tokens))
+        try:  # here: asyncio.run would keep what passes it
+            match way, form.is_async:
+                case "out", False:
+                    externalizer.externalize(message)
+                case "out", True:
+                    await externalizer.externalize_async(message)
+                case _, False:
+                    externalizer.deexternalize(message)
+                case _:
+                    await externalizer.deexternalize_async(message)
+        except PayloadError as error:
+            return weakref.ref(error)
+        pytest.fail("the transfer succeeded")
+
+    with Externalizer(store, observer=PayloadObserver()) as externalizer:
+        gc.disable()
+        try:
+            error = asyncio.run(error_of(externalizer))
+            # A thread may still be about to leave its frames.
+            wait_until(lambda: error() is None, what="the end of the error", seconds=5)
+        finally:
+            gc.enable()

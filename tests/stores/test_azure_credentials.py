@@ -17,7 +17,7 @@ from durabletask_payloads.stores._background_loop import BackgroundLoop
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from azure.core.credentials import AccessToken
     from tests.support.fixtures import Engine
@@ -74,6 +74,25 @@ def test_a_credential_that_is_broken(kind: type[Sync], answer: Callable[[], obje
     with store_with(kind(answer)) as store, pytest.raises(PayloadAccessDeniedError) as caught:
         store.upload(b"1")
     assert str(caught.value).endswith(f"there is no valid credential for https://127.0.0.1:1: {kind.__name__} {text}")
+
+
+def test_what_a_credential_does_about_its_error_goes_on() -> None:
+    """The store clears frames that the error has passed, but not these: one that waits would end."""
+    met: list[OSError] = []
+
+    def refresh() -> Iterator[str]:
+        try:
+            raise OSError("no network")
+        except OSError as error:
+            met.append(error)
+        yield "waits"
+        yield "goes on"
+
+    refreshing = refresh()
+    assert next(refreshing) == "waits"
+    with store_with(Async(raising(met[0]))) as store, pytest.raises(PayloadStoreUnavailableError):
+        store.upload(b"1")
+    assert next(refreshing) == "goes on"
 
 
 @pytest.mark.parametrize("kind", [Sync, Async])

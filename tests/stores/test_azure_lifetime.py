@@ -10,17 +10,19 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
-from tests.support.proxy import Fault, FaultProxy, first
+from tests.support.ports import reserved_port
+from tests.support.proxy import Fault, FaultProxy, always, canned, first
 from tests.support.store_forms import Form, both_forms
 from tests.support.threads import our_threads
 from tests.support.waiting import wait_until
 
-from durabletask_payloads._errors import PayloadStoreUnavailableError
+from durabletask_payloads._errors import PayloadError, PayloadStoreUnavailableError
 from durabletask_payloads.stores import _remote
 from durabletask_payloads.stores.azure_blob import BlobPayloadStore, BlobPayloadStoreOptions
 
@@ -289,3 +291,43 @@ def test_a_fault_is_of_one_connection(options: BlobPayloadStoreOptions, proxy: F
     with BlobPayloadStore(options) as store:
         store.upload(b"1")
     assert proxy.connections == 2
+
+
+class Watched(bytes):
+    """A payload that can be watched: bytes alone have no weak references."""
+
+    def __init__(self, _data: bytes) -> None:
+        self.mark = threading.Event()
+
+
+@pytest.mark.parametrize("fault", ["refused", "503"])
+def test_an_error_goes_with_its_payload_when_nobody_holds_it(
+    fault: str, options: BlobPayloadStoreOptions, azurite: Azurite, proxy: FaultProxy
+) -> None:
+    """Without the garbage collector: until that runs, an outage would fill the memory."""
+    proxy.plan = always(canned(503, "Busy", "ServerBusy"))
+    with reserved_port() as closed:
+        options = replace(
+            options,
+            connection_string=azurite.connection_string_at(closed if fault == "refused" else proxy.port),
+            enable_compression=False,
+            retries=1,
+        )
+
+        def failed(store: BlobPayloadStore) -> tuple[weakref.ref[PayloadError], weakref.ref[threading.Event]]:
+            payload = Watched(b"x" * 100_000)
+            try:
+                store.upload(payload)
+            except PayloadError as error:
+                return weakref.ref(error), weakref.ref(payload.mark)
+            pytest.fail("the upload succeeded")
+
+        with BlobPayloadStore(options) as store:
+            gc.disable()
+            try:
+                error, payload = failed(store)
+                wait_until(
+                    lambda: error() is None and payload() is None, what="the end of error and payload", seconds=5
+                )
+            finally:
+                gc.enable()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from threading import Lock
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cachetools import LRUCache
 
@@ -24,16 +24,26 @@ class CacheCounts(NamedTuple):
     bytes: int
 
 
-class Flight(NamedTuple):
+class Flight:
     """A download of a token, of the caller or of somebody else."""
 
-    token: str
-    future: Future[bytes]
-    is_ours: bool
+    __slots__ = ("future", "is_ours", "token")
+
+    def __init__(self, token: str, future: Future[bytes], *, is_ours: bool) -> None:
+        self.token = token
+        self.future = future
+        self.is_ours = is_ours
 
     def outcome(self, _: object = None) -> bytes:
-        """Wait for the payload, or raise the error of its download."""
-        return self.future.result()
+        """Wait for the payload, or raise the error of its download. A second call has none."""
+        try:
+            return self.future.result()
+        finally:
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Forget the outcome. An error and the frames that hold this would hold each other, and payloads."""
+        self.future = _NO_OUTCOME
 
     def was_interrupted(self) -> bool:
         """Wait for the end of the download, and return whether it ended without an outcome."""
@@ -145,6 +155,7 @@ class PayloadCache:
             with self._lock:
                 self._downloads.pop(flight.token, None)
             flight.future.set_exception(error)
+            flight.let_go()
             raise
         except BaseException:
             self.drop(flight)
@@ -175,3 +186,7 @@ def _interrupt(download: Future[bytes]) -> None:
     """Tell those who wait for `download` that it has no outcome."""
     download.cancel()
     download.set_running_or_notify_cancel()
+
+
+_NO_OUTCOME: Final[Future[bytes]] = Future()
+_interrupt(_NO_OUTCOME)

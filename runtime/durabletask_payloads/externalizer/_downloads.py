@@ -107,8 +107,7 @@ class Downloads:
 
         def drop() -> None:
             for flight in flights.values():
-                if not flight.future.done():
-                    self._cache.drop(flight)
+                self._cache.drop(flight)
 
         def download(item: PlannedDownload) -> bytes:
             return self._cache.fly(flights[item.token], partial(self._download, item.path))

@@ -80,8 +80,11 @@ class Counters:
             self.count("failure")
             if self._observer is not None:
                 seconds = time.perf_counter() - started
-                failure = TransferFailure(direction, path, error, seconds, trace_at_hand.get())
-                self._observer.tell(self._observer.observer.failed, failure)
+                # Never in a local variable: the error and this frame would hold each other.
+                self._observer.tell(
+                    self._observer.observer.failed,
+                    TransferFailure(direction, path, error, seconds, trace_at_hand.get()),
+                )
             raise
 
     def stats(self, cache: CacheCounts) -> PayloadStats:

@@ -78,22 +78,38 @@ class Transfers:
                 shares.append(self._submit(partial(transfer, item)))
                 shares[-1].add_done_callback(partial(_note_failure, failed, number))
             results.extend(transfer(item) for item in own)
-            for item, share in zip(rest, shares, strict=True):
+            for number, item in enumerate(rest):
                 if failed:
                     shares[failed[0]].result()
                 # One that no thread has begun is done here: a thread of the pool must not wait for a free one.
-                results.append(transfer(item) if takes_part and share.cancel() else share.result())
+                is_here = takes_part and shares[number].cancel()
+                results.append(transfer(item) if is_here else shares[number].result())
             return results
         except BaseException as error:
-            others = [share for share in shares[max(len(results) - len(own), 0) :] if not share.cancel()]
-            finish = partial(_finish, results, others, undo)
-            if undo is None or (takes_part and isinstance(error, Exception)):
-                finish()
-            else:  # nobody wants to wait after Ctrl-C, and one that comes now must not end this halfway
-                undone = self._in_background(finish)
-                if isinstance(error, Exception):
-                    undone.wait()  # no join: Ctrl-C in that makes Python forget that the thread runs
+            del shares[: max(len(results) - len(own), 0)]
+            self._finish_others(error, shares, results, undo, takes_part=takes_part)
             raise
+        finally:
+            shares.clear()  # or an error, this frame and its share would hold each other, and all payloads
+
+    def _finish_others(
+        self,
+        error: BaseException,
+        shares: Iterable[Future[_Result]],
+        results: Sequence[_Result],
+        undo: Callable[[Iterable[_Result]], None] | None,
+        *,
+        takes_part: bool,
+    ) -> None:
+        """Let the `shares` under way end after `error`, and undo them and `results`: here, or in the background."""
+        others = [share for share in shares if not share.cancel()]
+        finish = partial(_finish, results, others, undo)
+        if undo is None or (takes_part and isinstance(error, Exception)):
+            finish()
+        else:  # nobody wants to wait after Ctrl-C, and one that comes now must not end this halfway
+            undone = self._in_background(finish)
+            if isinstance(error, Exception):
+                undone.wait()  # no join: Ctrl-C in that makes Python forget that the thread runs
 
     async def in_thread(
         self,
@@ -120,6 +136,8 @@ class Transfers:
             elif undo is not None:
                 self._in_background(partial(_undo_late, future, undo))
             raise
+        finally:
+            del future  # as in `each`
 
     def close(self, *, wait: bool = True) -> None:
         """End the threads after what they are doing now. A second call does nothing.

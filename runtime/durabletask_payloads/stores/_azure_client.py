@@ -23,7 +23,7 @@ from azure.storage.blob.aio import BlobServiceClient
 
 from durabletask_payloads._errors import PayloadError
 
-from ._azure_errors import error_code, failure_of
+from ._azure_errors import clear_locals, error_code, failure_of
 from ._azure_options import connection_parts
 from ._azure_transport import TrackedConnections, Transport
 from ._background_loop import BackgroundLoop
@@ -198,9 +198,14 @@ class AzureClient:
             raise ClientClosedError from None
         except (asyncio.TimeoutError, FutureTimeoutError):  # other classes than TimeoutError before Python 3.11
             raise TimeoutError from None
+        except RequestFailedError as failure:
+            clear_locals(failure)
+            raise
         except BaseException:  # KeyboardInterrupt, above all
             future.cancel()
             raise
+        finally:
+            del future  # or an error, this frame and the future would hold each other, and the payload
 
 
 def account_url_of(options: BlobPayloadStoreOptions) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+from contextlib import suppress
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
 
@@ -34,6 +36,8 @@ _SECRET: Final = re.compile(
 
 _TIMED_OUT: Final = (ServiceResponseTimeoutError, ServiceRequestTimeoutError, asyncio.TimeoutError, TimeoutError)
 _BROKEN: Final = (ClientConnectionError, ClientPayloadError, IncompleteReadError, ConnectionError)
+# The packages whose frames have ended, or still run, when an error has passed them.
+_OF_CLIENT: Final = frozenset({"aiohappyeyeballs", "aiohttp", "asyncio", "azure"})
 
 
 def error_code(error: Exception) -> str:
@@ -60,6 +64,27 @@ def failure_of(error: Exception, account_url: str) -> RequestFailedError:
     if isinstance(cause, _BROKEN):
         return RequestFailedError(trouble=BROKEN_OFF)
     return RequestFailedError(trouble=f"failed with {type(cause).__name__}")
+
+
+def clear_locals(failure: RequestFailedError) -> None:
+    """Clear the local variables of the client in the tracebacks of `failure` and its causes. Nothing else changes.
+
+    Some of them hold the error itself, which would keep the payload until the garbage collector runs.
+    """
+    pending: list[BaseException | None] = [failure]
+    seen: set[int] = set()
+    while pending:
+        one = pending.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        pending.append(one.__cause__ if one.__suppress_context__ else one.__context__)
+        pending.append(one.inner_exception if isinstance(one, AzureError) else None)
+        for frame, _ in walk_tb(one.__traceback__):
+            # A coroutine of a credential may have dealt with the error, and go on: clearing it would end it.
+            if str(frame.f_globals.get("__name__")).partition(".")[0] in _OF_CLIENT:
+                with suppress(RuntimeError):  # it still runs
+                    frame.clear()
 
 
 def _reason(error: OSError) -> str:

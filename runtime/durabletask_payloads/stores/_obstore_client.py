@@ -203,7 +203,10 @@ class ObstoreClient(Generic[_P]):
                 raise
             failure = RequestFailedError(trouble=_PANIC)
         # Not from the error, nor while it is handled: its text quotes what the service, or a credential, said.
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure  # or it and this frame would hold each other, and the payload
 
 
 def failure_of(error: Exception) -> RequestFailedError:

@@ -253,22 +253,29 @@ class RemoteStore(PayloadStore, Generic[_P]):
             try:
                 return operation(self._client_for(place), Attempt(number, _until(end)))
             except RequestFailedError as failure:
-                error = self._error(failure, place, number)
-                error.status = failure.status
-                last = failure.__cause__ or failure
-                if error.permanent or number > self._settings.retries:
-                    raise error from last
-                wait = max(_FIRST_WAIT * 2 ** min(number - 1, 10), failure.retry_after)  # no float has 2 ** 1024
+                self._wait_for_next(failure, place, number, end)
             except TimeoutError as timeout:
                 raise self._out_of_time(place) from timeout
             except ClientClosedError:
                 raise self._was_closed(place) from None
-            wait = min(wait, _LONGEST_WAIT) * random.uniform(0.5, 1.0)
-            if self._closing.wait(min(wait, _until(end))):
-                raise self._was_closed(place)
-            if not _until(end):
-                raise self._out_of_time(place) from last
         raise AssertionError("count() has no end")
+
+    def _wait_for_next(self, failure: RequestFailedError, place: _P, number: int, end: float) -> None:
+        """Wait as long as is due after attempt `number`, or raise what its `failure` means if that was the last one."""
+        last = failure.__cause__ or failure
+        error = self._error(failure, place, number)
+        error.status = failure.status
+        try:
+            if error.permanent or number > self._settings.retries:
+                raise error from last
+        finally:
+            del error  # or it and this frame would hold each other, and the payload
+        wait = max(_FIRST_WAIT * 2 ** min(number - 1, 10), failure.retry_after)  # no float has 2 ** 1024
+        wait = min(wait, _LONGEST_WAIT) * random.uniform(0.5, 1.0)
+        if self._closing.wait(min(wait, _until(end))):
+            raise self._was_closed(place) from None
+        if not _until(end):
+            raise self._out_of_time(place) from last
 
     # ---- errors -----------------------------------------------------------------------------------------------
 
