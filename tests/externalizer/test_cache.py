@@ -6,13 +6,16 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from tests.support.memory import peak_of
 from tests.support.waiting import wait_until
 
 from durabletask_payloads.externalizer._cache import PayloadCache
 
+ENTRY = 400  # what an entry counts besides its payload
+
 
 def test_it_keeps_what_was_used_last_within_its_capacity() -> None:
-    cache = PayloadCache(1_000)
+    cache = PayloadCache(4 * (250 + ENTRY))
     for name in "abcd":
         cache.put(name, name.encode() * 250)
     assert cache.find("a") is not None
@@ -32,10 +35,36 @@ def test_a_payload_over_a_quarter_of_it_is_not_kept() -> None:
     assert cache.find("b") is None
 
 
-def test_capacity_0_keeps_nothing() -> None:
-    cache = PayloadCache(0)
-    cache.put("a", b"x")
+@pytest.mark.parametrize("capacity", [0, ENTRY - 1])
+@pytest.mark.parametrize("payload", [b"", b"x"])
+def test_a_capacity_for_no_entry_keeps_nothing(payload: bytes, capacity: int) -> None:
+    cache = PayloadCache(capacity)
+    cache.put("a", payload)
     assert cache.find("a") is None
+    assert cache.get("a", lambda _: payload) == payload
+    assert cache.counts[2:] == (0, 0, 0)
+
+
+def test_tiny_payloads_are_bounded_by_what_their_entries_take() -> None:
+    cache = PayloadCache(100 * ENTRY)
+    for number in range(200):
+        cache.put(str(number), b"")
+    assert cache.counts.payloads == 100
+    assert cache.counts.bytes == 0
+
+
+def test_an_entry_counts_no_less_than_it_takes() -> None:
+    """With the shortest tokens that there are, and what Python keeps for them."""
+    count = 2_000
+    cache = PayloadCache(count * ENTRY)
+
+    def fill() -> None:
+        for number in range(count):
+            cache.put(f"blob:v1:durabletask-payloads:{number:032x}", b"")
+
+    _, peak = peak_of(fill, count * ENTRY)
+    assert cache.counts.payloads == count
+    assert count * ENTRY // 4 < peak < count * ENTRY
 
 
 def test_discard_forgets() -> None:

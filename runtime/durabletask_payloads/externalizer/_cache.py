@@ -14,8 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+# What an entry takes besides its payload: the token, two objects, and its places in the dicts of the cache. Measured
+# with tracemalloc on Python 3.10 to 3.13: 240 to 350 bytes with the shortest tokens, and those with a URL are longer.
+_ENTRY_BYTES: Final = 400
+
+
 class CacheCounts(NamedTuple):
-    """How the cache has served so far, and what it holds now."""
+    """How the cache has served so far, and what it holds now. The bytes are those of the payloads."""
 
     hits: int
     misses: int
@@ -60,7 +65,8 @@ class PayloadCache:
     """Maps tokens to payloads: bounded in bytes, least recently used out first, one download of a token at a time.
 
     The payload of a token never changes, so an entry never goes stale. A payload larger than a quarter of the
-    capacity is not kept: it would push out everything else. Safe for any number of threads.
+    capacity is not kept: it would push out everything else. Each entry counts 400 bytes more than its payload, so that
+    tiny ones are bounded too. Safe for any number of threads.
     """
 
     def __init__(self, capacity_bytes: int) -> None:
@@ -73,7 +79,7 @@ class PayloadCache:
     def _renew(self) -> None:
         self._lock = Lock()
         # Empty, also after a fork: a thread of the parent may have been half through a change.
-        self._payloads: LRUCache[str, bytes] = LRUCache(self._capacity, getsizeof=len)
+        self._payloads: LRUCache[str, bytes] = LRUCache(self._capacity, getsizeof=_size)
         self._downloads: dict[str, Future[bytes]] = {}
         self._queued: set[str] = set()  # those of them that no thread has begun
 
@@ -81,7 +87,8 @@ class PayloadCache:
     def counts(self) -> CacheCounts:
         with self._lock:
             held = self._payloads
-            return CacheCounts(self._hits, self._misses, self._evictions, len(held), int(held.currsize))
+            payload_bytes = int(held.currsize) - len(held) * _ENTRY_BYTES
+            return CacheCounts(self._hits, self._misses, self._evictions, len(held), payload_bytes)
 
     def put(self, token: str, payload: bytes) -> None:
         """Keep `payload`, unless it is too large to be kept."""
@@ -176,10 +183,14 @@ class PayloadCache:
         _interrupt(flight.future)
 
     def _put(self, token: str, payload: bytes) -> None:
-        if len(payload) <= self._largest:
+        if len(payload) <= self._largest and _size(payload) <= self._capacity:
             before = len(self._payloads) + (token not in self._payloads)
             self._payloads[token] = payload
             self._evictions += before - len(self._payloads)
+
+
+def _size(payload: bytes) -> int:
+    return len(payload) + _ENTRY_BYTES
 
 
 def _interrupt(download: Future[bytes]) -> None:

@@ -51,7 +51,8 @@ class Externalizer(Closing):
     Args:
         store: a store of this package, or one written for the `durabletask` SDK. Its options stay as they are.
         concurrency: how many transfers run at the same time, over all messages, threads and event loops.
-        cache_bytes: how much is kept of what was moved, in bytes, so that a replay downloads nothing. 0 keeps nothing.
+        cache_bytes: how much is kept of what was moved, in bytes, so that a replay downloads nothing. Each payload
+            counts 400 bytes more than its size. 0 keeps nothing.
         message_budget_bytes: the largest that a message may be, in bytes: when it is larger after all payloads over
             the threshold were taken out, the largest of the rest go too, until it fits. None for no limit.
         strict: raise SchemaMismatchError, instead of logging a warning, for a message whose schema has StringValue
