@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import durabletask.internal.orchestrator_service_pb2 as pb
 import pytest
@@ -96,6 +96,32 @@ def test_events_come_in_the_context_of_the_caller(form: Form) -> None:
         caller.reset(token)
     assert callers == ["order-17"] * 3
     assert len(threads) > 1
+
+
+@both_forms
+def test_an_observer_without_a_method_harms_nothing_and_is_logged(form: Form, caplog: pytest.LogCaptureFixture) -> None:
+    """As one that is not type-checked may be."""
+
+    class Partial:
+        def abandoned(self, abandonment: Abandonment) -> None: ...
+
+    def fail(_payload: bytes) -> None:
+        raise PayloadStoreUnavailableError("the store is down")
+
+    store = ScriptedStore()
+    with Externalizer(store, observer=cast("PayloadObserver", Partial())) as externalizer:
+        message = fan_out()
+        form.externalize(externalizer, message)
+        form.deexternalize(externalizer, message)
+        assert message == fan_out()
+        assert len(store) == externalizer.stats.uploads == 3
+        store.uploading = fail
+        with pytest.raises(PayloadStoreUnavailableError, match="the store is down"):
+            form.externalize(externalizer, message)
+    assert [record.getMessage() for record in caplog.records] == [
+        "observer raised observer=Partial event=Transfer",
+        "observer raised observer=Partial event=TransferFailure",
+    ]
 
 
 @both_forms

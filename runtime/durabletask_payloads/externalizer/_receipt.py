@@ -63,7 +63,7 @@ class Counters:
         self.count(f"{direction} bytes", raw_bytes)
         if self._observer is not None:
             transfer = Transfer(direction, path, token, raw_bytes, seconds, trace_at_hand.get())
-            self._observer.tell(self._observer.observer.transferred, transfer)
+            self._observer.tell(lambda observer: observer.transferred, transfer)
 
     def count(self, what: str, number: int = 1) -> None:
         with self._lock:
@@ -82,7 +82,7 @@ class Counters:
                 seconds = time.perf_counter() - started
                 # Never in a local variable: the error and this frame would hold each other.
                 self._observer.tell(
-                    self._observer.observer.failed,
+                    lambda observer: observer.failed,
                     TransferFailure(direction, path, error, seconds, trace_at_hand.get()),
                 )
             raise

@@ -29,22 +29,21 @@ def within(trace: TraceParent | None) -> Generator[None]:
 
 
 class SafeObserver:
-    """An observer that may raise. Safe for any number of threads.
-
-    Attributes:
-        observer: what is called.
-    """
+    """An observer that may raise. Safe for any number of threads."""
 
     def __init__(self, observer: PayloadObserver) -> None:
-        self.observer = observer
+        self._observer = observer
         self._logged: set[str] = set()
 
-    def tell(self, method: Callable[[_Event], None], event: _Event) -> None:
-        """Call `method` of the observer with `event`. Never raises; the first error of each method is logged."""
+    def tell(self, find: Callable[[PayloadObserver], Callable[[_Event], None]], event: _Event) -> None:
+        """Call the method that `find` returns with `event`. Never raises; the first error of each method is logged.
+
+        The method is looked up here: one that the observer lacks, or fails to return, harms no caller either.
+        """
         try:
-            method(event)
+            find(self._observer)(event)
         except Exception:
             name = type(event).__name__
             if name not in self._logged:
                 self._logged.add(name)
-                _log.exception("observer raised observer=%s event=%s", type(self.observer).__name__, name)
+                _log.exception("observer raised observer=%s event=%s", type(self._observer).__name__, name)

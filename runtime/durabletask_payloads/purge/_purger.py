@@ -151,7 +151,7 @@ class PayloadPurger(Closing):
         if self._safe is not None:
             for outcome, count in report.outcomes.items():
                 event = Purge(outcome.name.lower(), outcome.disposition, count)
-                self._safe.tell(self._safe.observer.purged, event)
+                self._safe.tell(lambda observer: observer.purged, event)
 
     def _purge(self, tokens: Iterable[str]) -> dict[str, PurgeOutcome]:
         """Purge payloads side by side; return the outcome of each token."""

@@ -163,7 +163,7 @@ class Registry:
         """Report that `item` is abandoned in `delay` seconds, with a hint for the log."""
         log.warning("abandoning work item %s delay=%.2g error=%s%s", item.log_fields, delay, error, hint)
         if self._safe is not None:
-            self._safe.tell(self._safe.observer.abandoned, Abandonment(item.kind, item.instance_id, delay, error))
+            self._safe.tell(lambda observer: observer.abandoned, Abandonment(item.kind, item.instance_id, delay, error))
 
     def completed_as_failed(self, item: WorkItem, error: BaseException) -> None:
         """Report that the server accepted the failure of `item`."""
@@ -181,7 +181,7 @@ class Registry:
 
     def _substituted(self, substitution: Substitution) -> None:
         if self._safe is not None:
-            self._safe.tell(self._safe.observer.substituted, substitution)
+            self._safe.tell(lambda observer: observer.substituted, substitution)
 
     # ---- verdicts ---------------------------------------------------------------------------------------------
 
