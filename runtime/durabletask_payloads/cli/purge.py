@@ -130,7 +130,7 @@ def until_nothing_is_due(purger: "PayloadPurger") -> bool:
     again = 0
     while again <= len(tried):
         report = purger.run_once()
-        if not report.rows or report.outcomes.keys() == {PurgeOutcome.UNAVAILABLE}:
+        if not report.rows or set(report.outcomes) == {PurgeOutcome.UNAVAILABLE}:
             break
         is_new = report.count("retry") < report.rows or not report.retried <= tried
         again = 0 if is_new else again + len(report.retried)
