@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from tests.support import azurite as emulator
-from tests.support.fixtures import AZURITE_PORT, azurite, bucket, container, engine, proxy, s3, walks
+from tests.support.fixtures import azurite, bucket, container, engine, proxy, s3, walks
 from tests.support.threads import forget_threads
 
 # There is no obstore for it that has what the store needs.
@@ -36,13 +36,9 @@ def pytest_configure() -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """With pytest-xdist, start the Azurite of all processes here: one for each of them costs seconds more."""
-    if session.config.getoption("numprocesses", None) and AZURITE_PORT not in os.environ:
+    """With pytest-xdist, install Azurite here, before there are processes that would each try."""
+    if session.config.getoption("numprocesses", None):
         _install()
-        server = emulator.Azurite()
-        session.config.add_cleanup(server.stop)
-        server.start()
-        os.environ[AZURITE_PORT] = str(server.port)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.cli import recorded
-from tests.support.azurite import Azurite
 from tests.support.fixtures import needs_obstore
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from tests.support.azurite import Azurite
     from tests.support.s3 import S3
 
 
@@ -25,9 +25,8 @@ def test_of_a_directory() -> None:
 
 
 @pytest.mark.usefixtures("engine")
-def test_of_azurite() -> None:
-    with Azurite() as server:  # of its own: the name of the container is recorded, and each engine needs one
-        as_recorded("azurite", recorded.azurite(server))
+def test_of_azurite(azurite: Azurite) -> None:
+    as_recorded("azurite", recorded.azurite(azurite))
 
 
 @needs_obstore

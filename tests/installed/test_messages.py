@@ -11,7 +11,6 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.support.fixtures import AZURITE_PORT
 from tests.support.wheels import ROOT, installed, result, run
 
 if TYPE_CHECKING:
@@ -385,7 +384,7 @@ def test_help_version_and_nothing_to_do_without_the_extra(bare: Path, tmp_path: 
 def test_without_the_packages_of_npm_the_tests_end_at_once(tmp_path: Path, options: list[str]) -> None:
     """With one line, and before the first test."""
     environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", AZURITE_PORT))},
+        **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
         "XDG_CACHE_HOME": str(tmp_path),
         "npm_config_registry": f"http://{NOBODY}",
         "npm_config_cache": str(tmp_path / "npm"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import uuid
 from typing import TYPE_CHECKING, Final, Literal
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
 
     from azure.storage.blob import BlobServiceClient, ContainerClient
     from tests.support.s3 import S3
-
-# The variable with the port of an Azurite that a process of this run has started, if one has.
-AZURITE_PORT: Final = "TESTS_AZURITE_PORT"
 
 Engine = Literal["azure-storage-blob", "obstore"]
 _ALL: Final[tuple[Engine, ...]] = ("azure-storage-blob", "obstore")
@@ -50,13 +46,8 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> E
 @pytest.fixture(scope="session")
 def azurite() -> Iterator[Azurite]:
     """A running Azurite, in memory, that all tests of this run share: use a container of your own."""
-    if AZURITE_PORT in os.environ:
-        server = Azurite()
-        server.port = int(os.environ[AZURITE_PORT])
+    with Azurite() as server:
         yield server
-    else:
-        with Azurite() as server:
-            yield server
 
 
 @pytest.fixture

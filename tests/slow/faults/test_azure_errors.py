@@ -67,7 +67,7 @@ def through(
     return BlobPayloadStoreOptions(
         connection_string=azurite.connection_string_at(port),
         container_name=container,
-        read_timeout=0.3 if silent else 20.0,
+        read_timeout=0.5 if silent else 20.0,
         retries=retries,
     )
 
@@ -250,7 +250,7 @@ def trouble(name: str) -> str:
 
 def works_again(act: Callable[[], T]) -> T:
     """What `act` returns in the end: a fault may be left over from the time before, and an answer late."""
-    for _ in range(9):
+    for _ in range(30):
         try:
             return act()
         except PayloadStoreUnavailableError:
